@@ -1,0 +1,43 @@
+"""Exact export of spiking networks: a neutral graph, simulators that run it, and proof that they agree."""
+
+from converters.certificate import Certificate, certify, load_certificate, save_certificate
+from converters.fidelity import Fidelity, compare
+from converters.from_torch import GraphBuilder, Wire, from_torch, lowering, supported
+from converters.graph import Graph
+from converters.graph_io import graph_hash, load_graph, save_graph
+from converters.nengo_network import to_nengo
+from converters.recording import Recording
+from converters.simulate import (
+    Simulator,
+    backends,
+    encode_inputs,
+    open_simulator,
+    register,
+    simulate,
+)
+
+__all__ = [
+    "Certificate",
+    "Fidelity",
+    "Graph",
+    "GraphBuilder",
+    "Recording",
+    "Simulator",
+    "Wire",
+    "backends",
+    "certify",
+    "compare",
+    "encode_inputs",
+    "from_torch",
+    "graph_hash",
+    "load_certificate",
+    "load_graph",
+    "lowering",
+    "open_simulator",
+    "register",
+    "save_certificate",
+    "save_graph",
+    "simulate",
+    "supported",
+    "to_nengo",
+]

@@ -1,0 +1,108 @@
+"""A graph as one safetensors file: tensors `node.field`, and the rest as JSON in the metadata.
+
+The content hash covers the JSON and all tensors, and is checked when a file is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from converters.files import write_atomically
+from converters.graph import NODE_TYPES, SCHEMA_VERSION, Graph, Node
+from snn_anml.errors import UserError
+
+FORMAT = "snn-anml-graph"
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Writes a graph, exactly and atomically."""
+    description, tensors = _take_apart(graph)
+    metadata = {
+        "format": FORMAT,
+        "schema": str(SCHEMA_VERSION),
+        "graph": description,
+        "sha256": _hash(description, tensors),
+    }
+    write_atomically(path, save_tensors(tensors, metadata))
+
+
+def load_graph(path: str | Path) -> Graph:
+    """Reads what `save_graph` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged, no graph, or of another schema version.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read the graph {path}: {error.strerror}.") from None
+    try:
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        tensors = load_tensors(content)
+        if metadata["format"] != FORMAT:
+            raise KeyError
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged or no graph; write it with save_graph.") from None
+    if metadata.get("schema") != str(SCHEMA_VERSION):
+        raise UserError(
+            f"{path} has schema version {metadata['schema']}, but this program reads {SCHEMA_VERSION}; "
+            "export the network again."
+        )
+    if metadata.get("sha256") != _hash(metadata.get("graph", ""), tensors):
+        raise UserError(f"{path} is damaged: its content does not have the hash it was written with.")
+    return _put_together(json.loads(metadata["graph"]), tensors)
+
+
+def graph_hash(graph: Graph) -> str:
+    """sha256 of everything that defines a graph, hexadecimal; independent of the file format."""
+    return _hash(*_take_apart(graph))
+
+
+def _take_apart(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
+    tensors: dict[str, np.ndarray] = {}
+    nodes = []
+    for node in graph.nodes:
+        entry: dict[str, Any] = {"type": type(node).__name__}
+        for field in fields(node):
+            value = getattr(node, field.name)
+            if isinstance(value, np.ndarray):
+                tensors[f"{node.name}.{field.name}"] = np.array(value, order="C")
+            else:
+                entry[field.name] = value
+        nodes.append(entry)
+    description = {"schema": SCHEMA_VERSION, "steps": int(graph.steps), "nodes": nodes}
+    return json.dumps(description, sort_keys=True, separators=(",", ":"), default=int), tensors
+
+
+def _put_together(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> Graph:
+    def as_tuple(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    nodes: list[Node] = []
+    for entry in description["nodes"]:
+        kind = NODE_TYPES[entry["type"]]
+        values: dict[str, Any] = {
+            field.name: as_tuple(entry[field.name]) if field.name in entry else tensors[f"{entry['name']}.{field.name}"]
+            for field in fields(kind)
+        }
+        nodes.append(kind(**values))
+    return Graph(tuple(nodes), description["steps"])
+
+
+def _hash(description: str, tensors: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"\n{name} {value.dtype.str} {value.shape}\n".encode())
+        digest.update(np.array(value, order="C").tobytes())
+    return digest.hexdigest()

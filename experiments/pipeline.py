@@ -1,0 +1,232 @@
+"""The stages of a run, from data to files. Each reads what the one before it left in the run folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+import converters
+from converters import energy
+from experiments.progress import StageBar, TrainingBar
+from experiments.run_folder import RunFolder, open_run, training_hash
+from snn_anml.config import RunConfig
+from snn_anml.data import ClassSplit, Dataset, load_dataset, split_classes, with_rotations
+from snn_anml.data.tasks import pictures
+from snn_anml.errors import MissingExtraError, UserError
+from snn_anml.files import write_text
+from snn_anml.meta import Learner, Outcome, Stage, extract_features, meta_test, train
+from snn_anml.model_io import check_device, load, load_head, save_heads, save_model, with_head
+from snn_anml.networks import ANML
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A dataset, its class split, and its images as a tensor on the device of the run."""
+
+    dataset: Dataset
+    split: ClassSplit
+    images: torch.Tensor
+
+
+def load_data(config: RunConfig, device: str = "cpu") -> Data:
+    """The data that a configuration asks for."""
+    where = check_device(device)
+    options = {"classes": config.data.glyph_classes} if config.data.name == "glyphs" else {}
+    dataset = load_dataset(config.data.name, size=config.data.size, **options)
+    split = split_classes(dataset, config.data.meta_test_classes, config.data.selection_classes, config.seed)
+    return Data(dataset, split, torch.from_numpy(dataset.images).to(where))
+
+
+def twin_config(config: RunConfig) -> RunConfig:
+    """The conventional twin: the same layers and training, with ReLU for LIF and a conventional NM network."""
+    modulation = "none" if config.network.modulation == "none" else "conventional"
+    network = replace(config.network, neuron="relu", modulation=modulation, encoding="constant")
+    return replace(config, network=network, twin=False)
+
+
+def run_training(config: RunConfig, folder: RunFolder, data: Data, resume: bool, device: str, console: Console) -> ANML:
+    """Trains into `folder`, and returns the network. A finished training is loaded, not repeated."""
+    open_run(folder, config, data.dataset.sha256, device, resume)
+    if folder.model.exists():
+        return load(folder.path, device)
+    classes = data.split.meta_train
+    model = ANML(config.network, len(classes), config.data.size, config.seed)
+    learner = Learner(model, config.meta.inner_lr).to(data.images.device)
+    stage = Stage(data.images, classes, config.train, config.meta, config.seed)
+    writer = _tensorboard(folder.path / "tensorboard") if config.train.tensorboard else None
+    title = "spiking" if config.network.neuron == "lif" else "conventional twin"
+    with TrainingBar(f"training ({title})", console) as bar:
+        for metrics in train(learner, stage, folder.path, training_hash(config, data.dataset.sha256), resume, bar):
+            if writer is not None:
+                for name in ("loss", "accuracy", "spikes_per_neuron", "learning_rate", "inner_lr"):
+                    writer.add_scalar(name, getattr(metrics, name), metrics.step)
+    if writer is not None:
+        writer.close()
+    save_model(folder.model, model)
+    return model.eval()
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError("train.tensorboard", "tensorboard") from None
+    return SummaryWriter(str(folder))
+
+
+def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str, console: Console) -> list[Outcome]:
+    """Meta-tests the trained network of `folder`; writes meta_test.csv, heads.safetensors, activity.json."""
+    model = load(folder.path, device)
+    start = time.perf_counter()
+    with StageBar.show("meta-test", console) as bar:
+        bar("features", 0.0)
+        features, spikes = extract_features(model, data.images, data.split.meta_test, config.seed)
+        turned = torch.from_numpy(with_rotations(data.dataset.images[data.split.selection])).to(data.images.device)
+        selection, _ = extract_features(model, turned, np.arange(len(turned)), config.seed)
+        extracted = time.perf_counter()
+        outcomes, learned = meta_test(features, selection, data.split.meta_test, config.meta_test, config.seed, bar)
+    save_heads(folder.heads, learned)
+    seconds = {"features": extracted - start, "heads": time.perf_counter() - extracted}
+    write_text(folder.activity, json.dumps({"spikes_per_neuron": spikes, "seconds": seconds}, indent=2) + "\n")
+    write_csv(folder.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
+    return outcomes
+
+
+def held_out_drawings(
+    config: RunConfig, data: Data, classes: np.ndarray, count: int
+) -> tuple[torch.Tensor, np.ndarray]:
+    """`count` held-out drawings of the classes that a head has learned, spread over them, and their labels.
+
+    Raises:
+        UserError: fewer drawings than asked for.
+    """
+    held_out = data.dataset.drawings - config.meta_test.shots
+    if count > held_out * len(classes):
+        raise UserError(
+            f"{count} drawings were asked for, but {len(classes)} classes have {held_out * len(classes)} held-out "
+            "drawings; lower export.samples (--check)."
+        )
+    i = np.arange(count)
+    labels, drawing = i % len(classes), config.meta_test.shots + i // len(classes)
+    return pictures(torch.from_numpy(data.dataset.images), classes[labels], drawing), labels
+
+
+def exported(config: RunConfig, folder: RunFolder) -> tuple[ANML, np.ndarray]:
+    """The network of a run with its learned output head, and the classes of its outputs."""
+    learned = load_head(folder.path, config.export.head, config.export.classes)
+    return with_head(load(folder.path), learned.head), learned.classes
+
+
+def run_export(
+    config: RunConfig,
+    folder: RunFolder,
+    data: Data,
+    console: Console,
+    targets: Sequence[str] = (),
+    samples: int | None = None,
+) -> converters.Certificate:
+    """Exports the network with its learned head, simulates it, and writes graph, certificate and timings.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        data: of the run.
+        console: where a missing simulator is named.
+        targets: backends; those of the configuration where none is given, missing ones then left out.
+        samples: held-out drawings to simulate; the configured number where None.
+
+    Raises:
+        MissingExtraError: a backend asked for in `targets` that is not installed.
+    """
+    model, classes = exported(config, folder)
+    graph = converters.from_torch(model)
+    converters.save_graph(graph, folder.graph)
+    x, labels = held_out_drawings(config, data, classes, samples or config.export.samples)
+    reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
+    comparisons = [converters.compare(converters.record_torch(model, x, seed=config.seed), reference, labels)]
+    timings = [_timing(reference, len(x))]
+    with StageBar.show("export", console) as bar:
+        backends = tuple(targets) or config.export.backends
+        for i, backend in enumerate(backends):
+            bar(backend, i / len(backends))
+            try:
+                recording = converters.simulate(graph, x, backend=backend, seed=config.seed)
+            except MissingExtraError as error:
+                if targets or not config.export.optional:
+                    raise
+                console.print(f"Left out: {error}")
+                continue
+            comparisons.append(converters.compare(recording, reference, labels))
+            timings.append(_timing(recording, len(x)))
+        bar("done", 1.0)
+    certificate = converters.certify(graph, comparisons)
+    converters.save_certificate(certificate, folder.certificate)
+    write_csv(folder.simulations, tuple(timings[0]), timings)
+    return certificate
+
+
+def _timing(recording: converters.Recording, samples: int) -> dict[str, Any]:
+    return {
+        "backend": recording.backend,
+        "samples": samples,
+        "build_seconds": recording.build_seconds,
+        "run_seconds": recording.run_seconds,
+    }
+
+
+def run_energy(config: RunConfig, folder: RunFolder, data: Data) -> list[dict[str, Any]]:
+    """Counts and joules of the exported network and of its twin, on every device; writes energy.csv."""
+    rows: list[dict[str, Any]] = []
+    for name, where in (("spiking", folder), ("conventional twin", folder.twin)):
+        if not where.heads.exists():
+            continue
+        its_config = where.require()
+        if its_config.network.neuron == "relu":
+            name = "conventional twin"
+        model, classes = exported(its_config, where)
+        graph = converters.from_torch(model)
+        x, _ = held_out_drawings(its_config, data, classes, config.export.samples)
+        counts = energy.count(graph, converters.simulate(graph, x, seed=config.seed))
+        for device in energy.DEVICES:
+            rows += energy.csv_rows(energy.estimate(counts, device), name)
+        for device in ("cpu", "gpu", "arm", "loihi", "spinnaker", "spinnaker2"):
+            rows += energy.csv_rows(energy.estimate(counts, device, convention="keras-spiking"), name)
+    write_csv(folder.energy, energy.CSV_COLUMNS, rows)
+    return rows
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Writes a table whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def run_everything(config: RunConfig, folder: RunFolder, resume: bool, device: str, console: Console) -> Path:
+    """Train, meta-test, export, energy, report; with the conventional twin where the configuration asks for it."""
+    from experiments.report import write_report
+
+    data = load_data(config, device)
+    runs = [(config, folder)]
+    if config.twin and config.network.neuron == "lif":
+        runs.append((twin_config(config), folder.twin))
+    for its_config, its_folder in runs:
+        run_training(its_config, its_folder, data, resume, device, console)
+        if not its_folder.meta_test.exists():
+            run_meta_test(its_config, its_folder, data, device, console)
+    if not folder.certificate.exists():
+        run_export(config, folder, data, console)
+    run_energy(config, folder, data)
+    return write_report([folder.path], folder.report)

@@ -1,0 +1,162 @@
+"""Output layers that learn one class after another, from features that are computed once.
+
+All are linear, y = W f + b, so that whatever was learned can be exported with the network:
+
+    sgd, adam    softmax cross-entropy, one step of batch 1 for every drawing, over all outputs
+    class-mean   y_c = 2 mu_c . f - |mu_c|^2: the nearest mean of the features of a class
+
+A zero-initialised softmax layer has an exact symmetry that halves the work: all outputs whose class has not come
+yet receive the same gradient and stay equal, so one row stands for all of them until its class begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from snn_anml.errors import UserError
+
+HEADS = ("adam", "sgd", "class-mean")
+ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015, as torch's and the published meta-test's defaults
+
+
+class LinearHead(NamedTuple):
+    """weight (classes, F) and bias (classes,) of what was learned so far; row i is the i-th class learned.
+
+    rival: (F + 1,), weight and bias that all outputs of classes still to come share, or None.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    rival: Tensor | None
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Index of the largest of all outputs for features (B, F); -1 where a class still to come wins."""
+        logits = features @ self.weight.T + self.bias
+        best, index = logits.max(1)
+        if self.rival is None:
+            return index
+        return torch.where(best > features @ self.rival[:-1] + self.rival[-1], index, -1)
+
+
+def class_means(features: Tensor) -> LinearHead:
+    """Nearest-class-mean read-out of features (classes, shots, F)."""
+    means = features.mean(1)
+    return LinearHead(2 * means, -(means**2).sum(1), None)
+
+
+def learn_in_sequence(
+    head: str,
+    features: Tensor,
+    learning_rate: float,
+    milestones: tuple[int, ...],
+    initial: Tensor | None = None,
+) -> Iterator[tuple[int, LinearHead]]:
+    """Learns classes one after another and yields the head after every milestone.
+
+    Args:
+        head: `adam`, `sgd` or `class-mean`.
+        features: (classes, shots, F) in the order in which they come; float32, on the CPU.
+        learning_rate: of adam and sgd, dimensionless; class-mean has none.
+        milestones: increasing numbers of classes, at most as many as there are.
+        initial: (classes, F + 1) initial weight and bias of every output; zeros where it is None.
+
+    Yields:
+        the milestone, and the head learned by then; its tensors are copies.
+
+    Raises:
+        UserError: an unknown head, or a milestone beyond the number of classes.
+    """
+    if head not in HEADS:
+        raise UserError(f"Unknown head {head!r}; known are {', '.join(HEADS)}.")
+    if milestones and milestones[-1] > len(features):
+        raise UserError(f"A milestone at {milestones[-1]} classes, but there are only {len(features)}; lower it.")
+    if head == "class-mean":
+        for milestone in milestones:
+            yield milestone, class_means(features[:milestone])
+        return
+    classes, shots, _ = features.shape
+    # A feature that is 0 in every drawing learned from never changes a weight. The bias is a last feature of 1.
+    active = torch.cat([features[: milestones[-1]].flatten(0, 1).any(0), torch.tensor([True])])
+    inputs = torch.cat([features, features.new_ones(classes, shots, 1)], 2)[:, :, active].contiguous()
+    shared = initial is None
+    weights = inputs.new_zeros(classes + 1, inputs.shape[2]) if initial is None else initial[:, active].clone()
+    step = _AdamStep(weights, learning_rate) if head == "adam" else _SGDStep(weights, learning_rate)
+    for c in range(milestones[-1]):
+        # With a shared row, row 0 is that row, of weight `waiting`; class c is row c + 1.
+        waiting = classes - c - 1
+        if shared:
+            step.copy_row(0, c + 1)
+        rows, own = (c + 2, c + 1) if shared else (classes, c)
+        first = 1 if shared and not waiting else 0
+        for x in inputs[c]:
+            logits = torch.mv(weights[first:rows], x)
+            if shared and waiting:
+                logits[0] += math.log(waiting)
+            error = torch.softmax(logits, 0)
+            if shared and waiting:
+                error[0] /= waiting
+            error[own - first] -= 1
+            step(first, rows, error, x)
+        if c + 1 in milestones:
+            yield c + 1, _extract(weights, active, initial, c + 1, shared, waiting)
+
+
+def _extract(
+    weights: Tensor, active: Tensor, initial: Tensor | None, learned: int, shared: bool, waiting: int
+) -> LinearHead:
+    """The learned rows as a head over all features; an output still to come competes with them."""
+    full = weights.new_zeros(len(weights), len(active)) if initial is None else initial.clone()
+    full[:, active] = weights
+    if shared:
+        rows = full[1 : learned + 1]
+        return LinearHead(rows[:, :-1].clone(), rows[:, -1].clone(), full[0].clone() if waiting else None)
+    # Outputs that were drawn at random all differ: they stay in the head as classes that are never right.
+    return LinearHead(full[:, :-1].clone(), full[:, -1].clone(), None)
+
+
+class _SGDStep:
+    def __init__(self, weights: Tensor, learning_rate: float) -> None:
+        self.weights, self.learning_rate = weights, learning_rate
+
+    def copy_row(self, source: int, target: int) -> None:
+        self.weights[target] = self.weights[source]
+
+    def __call__(self, first: int, rows: int, error: Tensor, x: Tensor) -> None:
+        self.weights[first:rows].addr_(error, x, alpha=-self.learning_rate)
+
+
+class _AdamStep:
+    def __init__(self, weights: Tensor, learning_rate: float) -> None:
+        self.weights, self.learning_rate = weights, learning_rate
+        self.gradient, self.first, self.second = (torch.zeros_like(weights) for _ in range(3))
+        self.steps = torch.zeros(())
+
+    def copy_row(self, source: int, target: int) -> None:
+        for tensor in (self.weights, self.first, self.second):
+            tensor[target] = tensor[source]
+
+    def __call__(self, first: int, rows: int, error: Tensor, x: Tensor) -> None:
+        now = slice(first, rows)
+        torch.outer(error, x, out=self.gradient[now])
+        adam(
+            [self.weights[now]],
+            [self.gradient[now]],
+            [self.first[now]],
+            [self.second[now]],
+            [],
+            [self.steps],
+            fused=True,
+            amsgrad=False,
+            beta1=ADAM_BETAS[0],
+            beta2=ADAM_BETAS[1],
+            lr=self.learning_rate,
+            weight_decay=0.0,
+            eps=ADAM_EPS,
+            maximize=False,
+        )

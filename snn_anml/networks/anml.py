@@ -1,0 +1,100 @@
+"""ANML: a prediction network whose synaptic currents are gated by a neuromodulatory network.
+
+    gates = NM(x)
+    for each layer l:  J_l = gate_l * norm(conv(s_{l-1})),   s_l = LIF(J_l)
+    features f = mean over t of the spikes of the last layer
+    logits = W f + b
+
+The gates of the last layer are one a neuron; those of the layers before it are one a channel. With
+`neuron = "relu"` the same configuration gives the conventional twin.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from snn_anml.config import NetworkConfig
+from snn_anml.encoding import encode
+from snn_anml.networks.layers import NormedConv, make_neuron
+from snn_anml.networks.neuromodulation import Neuromodulation
+
+
+class Activity(NamedTuple):
+    """What an inference of B samples leaves behind.
+
+    features: (B, F), mean spike count of the last layer over the steps (its activation, for ReLU).
+    pln: spikes (or activations) of each PLN layer, (T, B, C, H, W).
+    nm: the same for each NM layer; (1, B, C, H, W) for a conventional one, empty without one.
+    gates: of each PLN layer, (T or 1, B, channels or neurons); empty without an NM network.
+    """
+
+    features: Tensor
+    pln: list[Tensor]
+    nm: list[Tensor]
+    gates: list[Tensor]
+
+
+class ANML(nn.Module):
+    """The network of this module's equation.
+
+    Args:
+        config: layers, neurons, encoding and modulation.
+        classes: outputs of the head.
+        size: height and width of the pictures, pixels.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, config: NetworkConfig, classes: int, size: int = 28, seed: int = 0) -> None:
+        super().__init__()
+        self.config, self.classes, self.size = config, classes, size
+        with torch.random.fork_rng(devices=[]):  # torch's initialisers draw from the global generator only
+            torch.manual_seed(seed)
+            widths = (1, *config.widths)
+            kernels = (5, *[3] * (len(config.widths) - 1))
+            self.convs = nn.ModuleList(
+                NormedConv(i, o, k) for i, o, k in zip(widths[:-1], widths[1:], kernels, strict=True)
+            )
+            self.neurons = nn.ModuleList(make_neuron(config, config.neuron == "lif") for _ in config.widths)
+            for _ in config.widths:
+                size = (size + 1) // 2
+            self.feature_count = widths[-1] * size * size
+            self.modulation = None
+            if config.modulation != "none":
+                self.modulation = Neuromodulation(config, self.size, [*config.widths[:-1], self.feature_count])
+            self.head = nn.Linear(self.feature_count, classes)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    @property
+    def steps(self) -> int:
+        """T, time steps an inference; 1 for the conventional twin."""
+        return self.config.steps if self.config.neuron == "lif" else 1
+
+    def activity(self, x: Tensor, generator: torch.Generator | None = None) -> Activity:
+        """Runs all steps on pictures x (B, 1, H, W) in [0, 1]; `generator` is needed for rate encoding."""
+        x = encode(x, self.config.encoding, self.steps, generator)
+        gates, nm = self.modulation(x) if self.modulation is not None else ([], [])
+        pln = []
+        for layer, (conv, neuron) in enumerate(zip(self.convs, self.neurons, strict=True)):
+            current = conv(x)
+            if gates:
+                gate = gates[layer]
+                last = layer == len(self.convs) - 1
+                current = current * (gate.unflatten(2, current.shape[2:]) if last else gate[..., None, None])
+            x, _ = neuron(current, self.steps if len(current) == 1 else None)
+            pln.append(x)
+        return Activity(x.flatten(2).mean(0), pln, nm, gates)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits (B, classes) of pictures x (B, 1, H, W) in [0, 1]."""
+        return self.head(self.activity(x, generator).features)
+
+
+def spikes_per_neuron(layers: list[Tensor]) -> Tensor:
+    """Mean number of spikes a neuron and inference, summed over the T steps; layers (T, B, ...), scalar."""
+    neurons = sum(layer[0, 0].numel() for layer in layers)
+    batch = layers[0].shape[1]
+    return torch.stack([layer.sum() for layer in layers]).sum() / (neurons * batch)

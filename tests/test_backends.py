@@ -1,0 +1,233 @@
+"""Every backend against the interpreter: bit for bit on dyadic numbers, spike for spike on any others."""
+
+import importlib
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from converters import backends, compare, encode_inputs, open_simulator, register, simulate, to_nengo
+from converters.graph import LIF, Activation, Affine, Conv2d, Graph, Input, Readout
+from converters.interpreter import Interpreter, affine, conv2d
+from converters.simulate import default_minibatch
+from snn_anml.errors import MissingExtraError, UserError
+from tests.helpers import BACKENDS, assert_identical, gated_graph, inputs, require, scalar
+
+RESETS = [(reset, delay) for reset in ("subtract", "zero", "none") for delay in (True, False)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize(("reset", "delay"), RESETS)
+def test_dyadic_numbers_are_bit_identical(backend, reset, delay):
+    require(backend)
+    graph = gated_graph(reset=reset, reset_delay=delay)
+    reference = simulate(graph, inputs())
+    for name, spikes in reference.spikes.items():
+        assert 0.02 < spikes.mean() < 0.98, f"{name} shows nothing: {spikes.mean()}"
+    recording = simulate(graph, inputs(), backend=backend, minibatch=2)
+    assert_identical(recording, reference)
+    assert compare(recording, reference).identical
+    assert recording.backend == backend
+    assert recording.build_seconds > 0
+    assert recording.run_seconds > 0
+
+
+def quantum(values):
+    """The largest power of two of which all values are multiples."""
+    values = values.astype(np.float64)
+    return next(2.0**-k for k in range(60) if (values * 2.0**k % 1 == 0).all())
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_the_dyadic_graph_is_exact(reset):
+    """No partial sum needs more than float32's 24 bits, so that no order of addition can matter."""
+    graph = gated_graph(reset=reset)
+    reference = simulate(graph, inputs())
+    for node in graph.of_type(Affine, Conv2d):
+        x = reference.source(node.inputs[0])
+        x = np.abs(x).astype(np.float64).reshape(-1, *graph.shapes[node.inputs[0]])
+        absolute = replace(node, weight=np.abs(node.weight), bias=np.abs(node.bias))
+        largest = (conv2d if isinstance(node, Conv2d) else affine)(x, absolute).max()
+        assert largest < 2**24 * min(quantum(x) * quantum(node.weight), quantum(node.bias)), node.name
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_float_numbers_spike_alike(backend, seed):
+    """A flip is allowed only where the membrane was within rounding of the threshold."""
+    require(backend)
+    graph = gated_graph(seed, exact=False, steps=8)
+    reference = simulate(graph, inputs(seed, 6, exact=False))
+    fidelity = compare(simulate(graph, inputs(seed, 6, exact=False), backend=backend), reference)
+    assert fidelity.slots > 7000
+    for name, layer in fidelity.layers.items():
+        assert layer.mismatches == 0 or layer.first.margin < 1e-5, name
+    if fidelity.mismatches == 0:
+        assert fidelity.max_output_difference < 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("encoding", ["rate", "latency"])
+def test_spike_inputs(backend, encoding):
+    require(backend)
+    graph = gated_graph(encoding=encoding, steps=4)
+    reference = simulate(graph, inputs(), seed=3)
+    assert set(np.unique(reference.values["input"])) == {0, 1}
+    assert_identical(simulate(graph, inputs(), backend=backend, seed=3), reference)
+    if encoding == "rate":
+        other = simulate(graph, inputs(), seed=4)
+        assert not np.array_equal(other.values["input"], reference.values["input"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_build_once_run_many(backend):
+    """A second run starts from rest, and a smaller last minibatch is the same samples."""
+    require(backend)
+    graph, x = gated_graph(steps=3), inputs(samples=5)
+    reference = simulate(graph, x)
+    with open_simulator(graph, backend=backend, minibatch=2) as simulator:
+        assert_identical(simulator.run(x), reference)
+        assert_identical(simulator.run(torch.from_numpy(x)), reference)
+        assert [len(part.output) for part in simulator.stream(x)] == [2, 2, 1]
+    with pytest.raises(UserError, match="closed"):
+        simulator.run(x)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_extreme_activations_and_a_static_output(backend):
+    """A network without spikes: sigmoids far out, and an output that is the same at every step."""
+    require(backend)
+    weight = np.array([[200.0], [-200.0], [0.5], [-1e-3]], np.float32)
+    graph = Graph(
+        (
+            Input("input", (), (1,)),
+            Affine("fc", ("input",), weight, np.zeros(4, np.float32)),
+            Activation("gate", ("fc",), "sigmoid"),
+            Readout("out", ("gate",)),
+        ),
+        steps=3,
+    )
+    x = np.array([[1.0], [0.3]], np.float32)
+    expected = 1 / (1 + np.exp(-(x.astype(np.float64) @ weight.T.astype(np.float64))))
+    np.testing.assert_allclose(simulate(graph, x, backend=backend).output, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_close_parameters_are_not_merged(backend):
+    """beta 0.9 and 0.900001 in twin layers must stay apart: NengoDL would take them for equal."""
+    require(backend)
+    eye, none = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
+    nodes = [Input("input", (), (3,))]
+    for name, beta in (("a", 0.9), ("b", 0.900001)):
+        nodes.append(Affine(f"{name}.fc", ("input",), eye, none))
+        nodes.append(LIF(f"{name}.lif", (f"{name}.fc",), scalar(beta), scalar(100.0)))
+    nodes += [Affine("fc", ("b.lif",), eye, none), Readout("out", ("fc",))]
+    graph, x = Graph(tuple(nodes), 6), np.array([[0.3, 0.5, 0.7]], np.float32)
+    reference = simulate(graph, x)
+    recording = simulate(graph, x, backend=backend)
+    assert (recording.membrane["a.lif"] != recording.membrane["b.lif"]).any()
+    assert_identical(recording, reference)
+
+
+def test_the_nengo_network_is_readable():
+    require("nengo")
+    network = to_nengo(gated_graph())
+    labels = {thing.label for thing in (*network.all_nodes, *network.all_ensembles)}
+    assert {node.name for node in gated_graph().nodes} <= labels
+
+
+def test_settings_of_others_are_restored():
+    require("nengo-dl")
+    import nengo
+    import tensorflow as tf
+
+    graph, x = gated_graph(steps=1), inputs(samples=1)
+    options = tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True)
+    simulate(graph, x, backend="nengo-dl")
+    assert tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True) == options
+    assert nengo.rc.get("precision", "bits") == "64"
+
+
+def test_workarounds_for_nengo_dl_are_still_needed():
+    """When this fails, the adapter can shrink: `exact_constant`, or an entry of `EXPECTED_WARNINGS`."""
+    require("nengo-dl")
+    from types import SimpleNamespace
+
+    import nengo
+    import nengo_dl
+    from nengo_dl.signals import SignalDict
+
+    from converters.nengo_dl import DEVICE, EXPECTED_WARNINGS
+    from converters.nengo_dl_neurons import exact_constant
+
+    close = [0.9, 0.900001]
+    theirs = SignalDict("float32", 1).op_constant([SimpleNamespace(b=b) for b in close], [1, 1], "b", "float32")
+    assert theirs.shape == ()
+    assert exact_constant([np.array([b]) for b in close], [1, 1]).shape == (1, 2)
+
+    with nengo.Network() as network:
+        node = nengo.Node(np.zeros(4))
+        transform = nengo.Convolution(1, (1, 2, 2), kernel_size=(1, 1), channels_last=False)
+        nengo.Connection(node, nengo.Node(size_in=4), transform=transform, synapse=None)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        nengo_dl.Simulator(network, device=DEVICE, progress_bar=False).close()
+    for category, message in EXPECTED_WARNINGS:
+        assert any(issubclass(w.category, category) and str(w.message).startswith(message) for w in seen)
+
+
+@pytest.mark.parametrize("backend", ["nengo", "nengo-dl"])
+def test_missing_packages_name_the_extra(backend, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "nengo" if backend == "nengo" else "nengo_dl", None)
+    if backend == "nengo-dl":
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingExtraError, match=r"snn-anml\[nengo\]"):
+        simulate(gated_graph(), inputs(), backend=backend)
+
+
+def test_own_backends_can_be_registered(monkeypatch):
+    # The package exports a function of the same name as the module.
+    module = importlib.import_module("converters.simulate")
+    monkeypatch.setattr(module, "_BACKENDS", dict.fromkeys(backends(), ""))
+    register("mine", lambda graph, minibatch: Interpreter(graph))
+    assert simulate(gated_graph(), inputs(), backend="mine").backend == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backend": "nengo_dl"}, "Unknown backend 'nengo_dl'; known are interpreter"),
+        ({"inputs": np.zeros((3, 8, 8))}, r"shape \(3, 8, 8\).*\(samples, 2, 8, 8\)"),
+        ({"inputs": np.zeros((0, 2, 8, 8))}, "at least one"),
+        ({"minibatch": 0}, "minibatch = 0"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    with pytest.raises(UserError, match=message):
+        simulate(gated_graph(), **({"inputs": inputs()} | change))
+
+
+def test_encoding_is_that_of_training():
+    from snn_anml.encoding import encode
+
+    graph, x = gated_graph(encoding="rate"), inputs()
+    ours = encode_inputs(graph, x, seed=7)
+    theirs = encode(torch.from_numpy(x), "rate", graph.steps, torch.Generator().manual_seed(7))
+    np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+def test_default_minibatch_bounds_memory():
+    big = Graph(
+        (
+            Input("input", (), (1, 256, 256), "rate"),
+            Conv2d("conv", ("input",), np.zeros((64, 1, 1, 1), np.float32), np.zeros(64, np.float32)),
+            Readout("out", ("conv",)),
+        ),
+        steps=50,
+    )
+    assert default_minibatch(big, 1000) == 1
+    assert default_minibatch(gated_graph(), 1000) == 1000

@@ -1,0 +1,340 @@
+"""Counts against loops over every single connection, and against NeuroBench's definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converters.energy import concatenate, count
+from converters.energy.table import PER_SAMPLE
+from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Gate, Graph, Input, Readout
+from converters.recording import Recording
+from converters.simulate import open_simulator, simulate
+from snn_anml.errors import UserError
+from tests.energy_helpers import anml_like, lif, normal, recording_of
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def connections_by_loops(node, shape, out):
+    """Every connection of a layer as (index of its input, its weight or None), output by output."""
+    if isinstance(node, Affine):
+        return [(i, node.weight[o, i]) for o, i in np.ndindex(*node.weight.shape)]
+    kernel = node.kernel if isinstance(node, AvgPool2d) else node.weight.shape[2:]
+    padding = (0, 0) if isinstance(node, AvgPool2d) else node.padding
+    found = []
+    for o, p, q, c, i, j in product(*(range(n) for n in (*out, shape[0], *kernel))):
+        y, x = p * node.stride[0] + i - padding[0], q * node.stride[1] + j - padding[1]
+        if not (0 <= y < shape[1] and 0 <= x < shape[2]) or (isinstance(node, AvgPool2d) and o != c):
+            continue
+        weight = None if isinstance(node, AvgPool2d) else node.weight[o, c, i, j]
+        found.append(((c * shape[1] + y) * shape[2] + x, weight))
+    return found
+
+
+def operations_by_loops(connections, x):
+    """For every sample, over all steps, connections whose input and weight are not zero."""
+    return [
+        sum(1 for step in sample for i, weight in connections if step[i] != 0 and weight != 0) for sample in x
+    ]
+
+
+@st.composite
+def layers(draw):
+    """A graph of one layer between input and readout."""
+    rng = np.random.default_rng(draw(SEEDS))
+    small = st.integers(1, 3)
+    shape = (draw(st.integers(1, 2)), draw(st.integers(3, 6)), draw(st.integers(3, 6)))
+    encoding = draw(st.sampled_from(["constant", "rate"]))
+    pair = st.tuples(small, small)
+    kind = draw(st.sampled_from(["conv", "affine", "pool"]))
+    density = draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
+    if kind == "conv":
+        kernel, padding = draw(pair), draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+        out = draw(small)
+        weight = normal(rng, (out, shape[0], *kernel), density)
+        layer = Conv2d("layer", ("input",), weight, normal(rng, (out,), 0.5), draw(pair), padding)
+    elif kind == "affine":
+        out = draw(small)
+        layer = Affine(
+            "layer", ("input",), normal(rng, (out, int(np.prod(shape))), density), normal(rng, (out,), 0.5)
+        )
+    else:
+        layer = AvgPool2d("layer", ("input",), draw(pair), draw(pair))
+    nodes = (Input("input", (), shape, encoding), layer, Readout("output", ("layer",)))
+    return Graph(nodes, draw(st.integers(1, 3))), rng
+
+
+@settings(max_examples=80, deadline=None)
+@given(layers(), st.integers(1, 3))
+def test_equals_loops_over_every_connection(case, samples):
+    graph, rng = case
+    recording = recording_of(graph, samples, rng)
+    node = graph["layer"]
+    row = count(graph, recording)["layer"]
+    connections = connections_by_loops(node, graph.shapes["input"], graph.shapes["layer"])
+    x = recording.source("input")
+    evaluations = 1 if graph["input"].encoding == "constant" else graph.steps
+    operations = operations_by_loops(connections, x)
+    dense = [evaluations * len(connections)] * samples
+    zeros = [0] * samples
+    assert row.evaluations == evaluations
+    assert row.input_events.tolist() == [int((sample != 0).sum()) for sample in x]
+    if isinstance(node, AvgPool2d):
+        assert row.dense_pool_adds.tolist() == dense
+        assert row.pool_adds.tolist() == operations
+        assert row.connections == 0
+        assert row.dense.tolist() == row.effective_acs.tolist() == row.effective_macs.tolist() == zeros
+        return
+    spiking = bool(np.isin(x, (0, 1, -1)).all())
+    assert row.connections == len(connections)
+    assert row.connections_nonzero == sum(weight != 0 for _, weight in connections)
+    assert row.dense.tolist() == dense
+    assert row.effective_acs.tolist() == (operations if spiking else zeros)
+    assert row.effective_macs.tolist() == (zeros if spiking else operations)
+    biased = sum(
+        bias != 0
+        for bias in np.broadcast_to(
+            node.bias[:, None], (len(node.bias), graph.size("layer") // len(node.bias))
+        ).flat
+    )
+    assert row.bias_adds.tolist() == [evaluations * biased] * samples
+    np.testing.assert_allclose(row.input_rate, np.abs(x.astype(np.float64)).mean(axis=(1, 2)), rtol=1e-12)
+
+
+def neurobench_call(node, x, shape, total):
+    """NeuroBench 2.3's definition for one call of a layer: (operations, whether they are accumulates)."""
+    x = torch.from_numpy(np.ascontiguousarray(x)).double()
+    weight = torch.from_numpy(node.weight).double()
+    spiking = bool(((x == 0) | (x == 1) | (x == -1)).all())
+    ones = [torch.ones_like(a) if total else (a != 0).double() for a in (x, weight)]
+    if isinstance(node, Affine):
+        out = torch.nn.functional.linear(*ones)
+    else:
+        out = torch.nn.functional.conv2d(
+            ones[0].reshape(-1, *shape), ones[1], stride=node.stride, padding=node.padding
+        )
+    return int(out.sum()), spiking
+
+
+@pytest.mark.parametrize("encoding", ["constant", "rate"])
+def test_equals_the_definition_of_neurobench(encoding):
+    rng = np.random.default_rng(1)
+    graph = anml_like(rng, encoding=encoding)
+    recording = recording_of(graph, 6, rng)
+    counts = count(graph, recording)
+    expected = {"dense": 0, "effective_acs": 0, "effective_macs": 0}
+    for node in graph.of_type(Conv2d, Affine):
+        x = recording.source(node.inputs[0])
+        for t in range(x.shape[1]):
+            shape = graph.shapes[node.inputs[0]]
+            operations, spiking = neurobench_call(node, x[:, t], shape, total=False)
+            expected["effective_acs" if spiking else "effective_macs"] += operations
+            expected["dense"] += neurobench_call(node, x[:, t], shape, total=True)[0]
+    assert min(expected.values()) > 0
+    for name, total in expected.items():
+        assert int(counts.per_sample(name).sum()) == total
+        assert counts.mean(name) == Fraction(total, 6)
+
+
+def test_negative_spikes_are_accumulates_and_any_other_value_is_not():
+    affine = Affine("layer", ("input",), np.ones((2, 4), np.float32), np.zeros(2, np.float32))
+    graph = Graph((Input("input", (), (4,), "rate"), affine, Readout("output", ("layer",))), 2)
+    x = np.array([[[1, -1, 0, 0], [0, -1, 0, 0]]], np.float32)
+
+    def row(x):
+        return count(graph, Recording("made up", np.zeros((1, 2), np.float32), {}, {}, {"input": x}))["layer"]
+
+    assert (row(x).effective_acs.tolist(), row(x).effective_macs.tolist()) == ([6], [0])
+    assert row(x).input_rate.tolist() == [3 / 8]
+    x[0, 1, 3] = 0.5
+    assert (row(x).effective_acs.tolist(), row(x).effective_macs.tolist()) == ([0], [8])
+
+
+def test_padding_has_no_connections():
+    """A 3x3 kernel with padding 1 on 4x4: 4 corners see 4 pixels, 8 edges 6, 4 inner ones 9."""
+    weight, bias = np.ones((1, 1, 3, 3), np.float32), np.zeros(1, np.float32)
+    conv = Conv2d("layer", ("input",), weight, bias, (1, 1), (1, 1))
+    graph = Graph((Input("input", (), (1, 4, 4)), conv, Readout("output", ("layer",))), 5)
+    row = count(graph, recording_of(graph, 1, np.random.default_rng(0)))["layer"]
+    assert row.connections == 4 * 4 + 8 * 6 + 4 * 9
+    assert row.connections_with_padding == 16 * 9
+
+
+def test_every_spike_adds_its_fan_out():
+    """Disjoint spike trains add up, and a single spike costs the connections that leave its neuron."""
+    rng = np.random.default_rng(2)
+    graph = anml_like(rng)
+    recording = recording_of(graph, 3, rng, density=0.5)
+    spikes = recording.spikes["pln.lif2"]
+    half = rng.random(spikes.shape) < 0.5
+
+    def acs(trains):
+        changed = replace(recording, spikes={**recording.spikes, "pln.lif2": trains})
+        return count(graph, changed)["head"].effective_acs
+
+    assert acs(spikes).sum() > 0
+    np.testing.assert_array_equal(acs(spikes & half) + acs(spikes & ~half), acs(spikes))
+    leaving = (graph["head"].weight != 0).sum(axis=0)
+    for neuron in range(spikes.shape[2]):
+        single = np.zeros_like(spikes)
+        single[1, 2, neuron] = True
+        assert acs(single).tolist() == [0, leaving[neuron], 0]
+
+
+def test_neurons_biases_spikes_and_bytes():
+    rng = np.random.default_rng(3)
+    graph = anml_like(rng, steps=4)
+    recording = recording_of(graph, 3, rng)
+    counts = count(graph, recording)
+    # nm: static, once. pln: 3 x 7 x 6 and 3 x 2 x 2 neurons at 4 steps; head: 5 integrators.
+    updates = {"nm.relu1": 24, "nm.gate": 3, "pln.lif1": 4 * 126, "pln.lif2": 4 * 12, "head.membrane": 4 * 5}
+    for row in counts.layers:
+        assert row.neuron_updates.tolist() == [updates.get(row.layer, 0)] * 3
+    assert counts["pln.conv1"].bias_adds.tolist() == [np.count_nonzero(graph["pln.conv1"].bias) * 42] * 3
+    assert counts["pln.conv2"].bias_adds.tolist() == [4 * 12] * 3
+    assert counts["head"].bias_adds.tolist() == [0] * 3
+    np.testing.assert_array_equal(counts["pln.lif2"].spikes, recording.spikes["pln.lif2"].sum(axis=(1, 2)))
+    assert counts.mean("state_bytes") == 4 * (126 + 12 + 5)
+    numbers = (2 * 2 * 9 + 2) + (3 * 24 + 3) + (3 * 2 * 9 + 3) + (3 * 3 * 4 + 3) + (5 * 12 + 5) + 2 + 2 + 1
+    assert counts.mean("parameter_bytes") == 4 * numbers
+
+
+def gated(gate_encoding="constant", current="spikes", reader=LIF, steps=5):
+    """Twelve gated neurons; the gate comes from the input, the current from spikes or from the input."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        Input("input", (), (2, 3, 2), gate_encoding),
+        Affine("nm.fc", ("input",), normal(rng, (12, 12)), normal(rng, (12,))),
+        Activation("nm.gate", ("nm.fc",), "sigmoid"),
+        lif("pln.lif1", "input"),
+        Affine(
+            "pln.fc",
+            ("pln.lif1" if current == "spikes" else "input",),
+            normal(rng, (12, 12)),
+            normal(rng, (12,)),
+        ),
+        Gate("pln.gated", ("pln.fc", "nm.gate")),
+        lif("pln.out", "pln.gated") if reader is LIF else Activation("pln.out", ("pln.gated",), "relu"),
+        Readout("output", ("pln.out",)),
+    ]
+    graph = Graph(tuple(nodes), steps)
+    return graph, recording_of(graph, 2, rng)
+
+
+@pytest.mark.parametrize(
+    ("case", "multiplies", "folded"),
+    [
+        ({}, 60, 12),  # static gate, current that changes: folded into thresholds
+        ({"current": "input"}, 12, 12),  # the product never changes
+        ({"gate_encoding": "rate"}, 60, 60),  # a gate that changes cannot be folded
+        ({"reader": Activation}, 60, 60),  # no threshold to fold into
+    ],
+)
+def test_gate_multiplies(case, multiplies, folded):
+    row = count(*gated(**case))["pln.gated"]
+    assert row.gate_multiplies.tolist() == [multiplies] * 2
+    assert row.gate_multiplies_folded.tolist() == [folded] * 2
+
+
+def test_a_negative_gate_does_not_fold():
+    graph, recording = gated()
+    values = {**recording.values, "nm.gate": -recording.values["nm.gate"]}
+    assert (values["nm.gate"] < 0).any()
+    row = count(graph, replace(recording, values=values))["pln.gated"]
+    assert row.gate_multiplies_folded.tolist() == [60, 60]
+
+
+def test_gating_the_current_leaves_accumulates():
+    counts = count(*gated())
+    assert counts["pln.fc"].effective_acs.sum() > 0
+    assert counts["pln.fc"].effective_macs.sum() == 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(SEEDS, st.integers(2, 5), st.sampled_from(["constant", "rate"]))
+def test_samples_are_counted_one_by_one(seed, samples, encoding):
+    rng = np.random.default_rng(seed)
+    graph = anml_like(rng, steps=2, encoding=encoding)
+    recording = recording_of(graph, samples, rng, density=0.7)
+    whole = count(graph, recording)
+    split = [
+        replace(
+            recording,
+            output=recording.output[part],
+            spikes={k: v[part] for k, v in recording.spikes.items()},
+            values={k: v[part] for k, v in recording.values.items()},
+        )
+        for part in (slice(0, 1), slice(1, None))
+    ]
+    joined = concatenate(count(graph, part) for part in split)
+    assert joined.samples == whole.samples == samples
+    for name in PER_SAMPLE:
+        np.testing.assert_array_equal(joined.per_sample(name), whole.per_sample(name))
+        assert whole.per_sample(name).dtype == np.int64
+
+
+def test_parts_add_up():
+    rng = np.random.default_rng(5)
+    graph = anml_like(rng)
+    counts = count(graph, recording_of(graph, 2, rng))
+    assert counts.parts == ("nm", "pln", "head")
+    for name in (*PER_SAMPLE, "connections", "parameter_bytes", "state_bytes"):
+        assert sum(counts.of_part(part).mean(name) for part in counts.parts) == counts.mean(name)
+    assert [row.layer for row in counts.of_part("head").layers] == ["head", "head.membrane"]
+
+
+def test_means_are_exact_ratios():
+    rng = np.random.default_rng(6)
+    graph = anml_like(rng)
+    counts = count(graph, recording_of(graph, 3, rng))
+    total = int(counts.per_sample("spikes").sum())
+    assert counts.mean("spikes") == Fraction(total, 3)
+
+
+def test_mistakes_are_named():
+    rng = np.random.default_rng(7)
+    graph = anml_like(rng, steps=3)
+    recording = recording_of(graph, 2, rng)
+    without = {k: v for k, v in recording.values.items() if k != "pln.pool1"}
+    with pytest.raises(UserError, match=r"'made up' has no output of 'pln\.pool1'"):
+        count(graph, replace(recording, values=without))
+    with pytest.raises(
+        UserError, match=r"'pln\.lif1' has shape \(2, 2, 126\), but the graph asks for \(2, 3, 126\)"
+    ):
+        count(graph, replace(recording, spikes={**recording.spikes, "pln.lif1": np.zeros((2, 2, 126), bool)}))
+    with pytest.raises(UserError, match="no sample"):
+        count(graph, replace(recording, output=recording.output[:0]))
+    counts = count(graph, recording)
+    with pytest.raises(UserError, match="Unknown count 'flops'"):
+        counts["head"].mean("flops")
+    with pytest.raises(UserError, match="No part is called 'rln'; there are nm, pln, head"):
+        counts.of_part("rln")
+    with pytest.raises(UserError, match="not of one graph"):
+        concatenate([counts, replace(counts, steps=9)])
+    with pytest.raises(UserError, match="no counts to concatenate"):
+        concatenate([])
+
+
+@pytest.mark.parametrize("encoding", ["constant", "rate"])
+def test_counts_a_real_simulation_minibatch_by_minibatch(encoding):
+    rng = np.random.default_rng(8)
+    graph = anml_like(rng, encoding=encoding)
+    inputs = rng.random((5, 2, 7, 6)).astype(np.float32)
+    recording = simulate(graph, inputs)
+    whole = count(graph, recording)
+    with open_simulator(graph, minibatch=2) as simulator:
+        streamed = concatenate(count(graph, part) for part in simulator.stream(inputs))
+    for name in PER_SAMPLE:
+        np.testing.assert_array_equal(streamed.per_sample(name), whole.per_sample(name))
+    assert whole.per_sample("spikes").sum() > 0
+    leaving = (graph["head"].weight != 0).sum(axis=0)
+    expected = recording.spikes["pln.lif2"].sum(axis=1) @ leaving
+    np.testing.assert_array_equal(whole["head"].effective_acs, expected)

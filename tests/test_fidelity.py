@@ -1,0 +1,130 @@
+"""Comparisons of recordings with known differences."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from converters import Certificate, Fidelity, certify, compare, graph_hash, load_certificate, save_certificate, simulate
+from converters.fidelity import Divergence
+from converters.graph import LIF, Graph
+from converters.recording import Recording
+from snn_anml.errors import UserError
+from tests.helpers import gated_graph, inputs, scalar
+
+
+def recording(spikes, membrane, output, name="a", threshold=1.0):
+    return Recording(name, output, {"lif": spikes}, {"lif": membrane}, {}, {"lif": scalar(threshold)})
+
+
+def pair():
+    """A reference (2 samples, 3 steps, 4 neurons), and a copy that differs in three known slots."""
+    membrane = np.full((2, 3, 4), 0.25, np.float32)
+    membrane[1, 1, 2] = 0.96875  # silent in the reference, fires in the copy
+    membrane[0, 2, 0] = 1.25
+    spikes = membrane > 1
+    output = np.array([[0, 1], [3, 2]], np.float32)
+    reference = recording(spikes, membrane, output, "reference")
+    copy = recording(spikes.copy(), membrane.copy(), output.copy())
+    copy.membrane["lif"][1, 1, 2], copy.spikes["lif"][1, 1, 2] = 1.03125, True
+    copy.membrane["lif"][0, 2, 0], copy.spikes["lif"][0, 2, 0] = 0.5, False
+    copy.spikes["lif"][1, 2, 3] = True
+    copy.output[1] = [1.5, 2]
+    return copy, reference
+
+
+def test_known_differences():
+    copy, reference = pair()
+    fidelity = compare(copy, reference, labels=[1, 0])
+    layer = fidelity.layers["lif"]
+    assert (fidelity.mismatches, fidelity.slots) == (3, 24)
+    assert layer.max_membrane_difference == 0.75
+    assert layer.first == Divergence(sample=1, step=1, neuron=2, margin=1 - 0.96875)
+    assert fidelity.max_output_difference == 1.5
+    assert fidelity.argmax_agreement == 0.5
+    assert (fidelity.accuracy, fidelity.reference_accuracy, fidelity.accuracy_delta) == (0.5, 1.0, -0.5)
+    assert not fidelity.identical
+    assert (fidelity.samples, fidelity.steps) == (2, 3)
+
+
+def test_the_margin_is_that_of_the_silent_neuron():
+    copy, reference = pair()
+    assert compare(reference, copy).layers["lif"].first.margin == 1 - 0.96875
+    without = replace(reference, threshold={})
+    assert compare(copy, without).layers["lif"].first.margin is None
+
+
+def test_identical():
+    _, reference = pair()
+    fidelity = compare(reference, reference)
+    assert fidelity.identical
+    assert fidelity.layers["lif"].first is None
+    assert fidelity.accuracy is None
+    assert fidelity.accuracy_delta is None
+    shifted = replace(reference, output=reference.output + np.float32(1e-6))
+    assert not compare(shifted, reference).identical
+
+
+def test_a_perturbed_network_shows_where_it_diverged():
+    """The threshold of one neuron is moved past one membrane: that slot is the first to differ, by that margin."""
+    graph, x = gated_graph(), inputs()
+    reference = simulate(graph, x)
+    layer = graph["pln.lif3"]
+    membrane = reference.membrane["pln.lif3"]
+    sample, step, neuron = np.argwhere(reference.spikes["pln.lif3"])[0]
+    threshold = layer.threshold.copy()
+    threshold[neuron] = membrane[:, :, neuron].max() + 0.5
+    nodes = tuple(replace(n, threshold=threshold) if n is layer else n for n in graph.nodes)
+    fidelity = compare(simulate(Graph(nodes, graph.steps), x), reference)
+    assert [name for name, x in fidelity.layers.items() if x.mismatches] == ["pln.lif3"]
+    first = fidelity.layers["pln.lif3"].first
+    expected = np.argwhere(reference.spikes["pln.lif3"][:, :, neuron].T)[0]
+    assert (first.step, first.sample, first.neuron) == (*expected, neuron)
+    assert first.margin >= 0
+    assert isinstance(layer, LIF)
+    assert (sample, step) == (sample, first.step) or first.step < step
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spikes": {}}, "different graphs"),
+        ({"output": np.zeros((3, 2), np.float32)}, r"output has shape \(3, 2\)"),
+        ({"spikes": {"lif": np.zeros((2, 4, 4), bool)}}, r"spikes of lif has shape \(2, 4, 4\)"),
+    ],
+)
+def test_unlike_recordings_are_refused(change, message):
+    copy, reference = pair()
+    with pytest.raises(UserError, match=message):
+        compare(replace(copy, **change), reference)
+    with pytest.raises(UserError, match="labels have shape"):
+        compare(copy, reference, labels=[1])
+
+
+def test_records_survive_json(tmp_path):
+    copy, reference = pair()
+    comparisons = [compare(copy, reference, labels=[1, 0]), compare(reference, reference)]
+    for fidelity in comparisons:
+        assert Fidelity.from_dict(json.loads(json.dumps(fidelity.to_dict()))) == fidelity
+    graph = gated_graph()
+    certificate = certify(graph, comparisons)
+    assert certificate.graph == graph_hash(graph)
+    assert {"numpy", "torch"} <= certificate.versions.keys()
+    path = tmp_path / "certificate.json"
+    save_certificate(certificate, path)
+    assert load_certificate(path) == certificate
+    assert json.loads(path.read_text())["comparisons"][0]["mismatches"] == 3
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"certificate": 1}', '{"certificate": 2}'])
+def test_damaged_certificates_are_refused(tmp_path, content):
+    path = tmp_path / "certificate.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match="certificate"):
+        load_certificate(path)
+    with pytest.raises(UserError):
+        Fidelity.from_dict({"layers": {"a": None}})
+    with pytest.raises(UserError, match="Cannot read"):
+        load_certificate(tmp_path / "missing.json")
+    assert Certificate("h", {}, ()).to_dict()["comparisons"] == []

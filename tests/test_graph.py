@@ -1,0 +1,162 @@
+"""What a graph refuses, and that files give it back exactly."""
+
+import json
+import os
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from converters import graph_hash, load_graph, save_graph
+from converters.graph import (
+    LIF,
+    Activation,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Gate,
+    Graph,
+    Input,
+    Readout,
+    gate_index,
+    part,
+)
+from snn_anml.errors import UserError
+from tests.helpers import gated_graph, scalar
+
+
+def fc(name, source, out, n, dtype=np.float32):
+    return Affine(name, (source,), np.ones((out, n), dtype), np.zeros(out, dtype))
+
+
+def graph(*nodes, shape=(4,), steps=2):
+    last = nodes[-1].name if nodes else "in"
+    return Graph((Input("in", (), shape), *nodes, Readout("out", (last,))), steps)
+
+
+def test_shapes_static_and_size():
+    made = gated_graph()
+    assert made.shapes["pln.conv1"] == (4, 4, 8)
+    assert made.shapes["pln.pool"] == (4, 2, 4)
+    assert made.shapes["pln.conv2"] == (3, 2, 3)
+    assert made.size("pln.lif1") == 128
+    assert {"input", "nm.channel_gate", "pln.gate1"} <= made.static
+    assert not {"nm.membrane", "nm.neuron_gate", "pln.lif1", "readout"} & made.static
+    assert part("pln.lif1") == "pln"
+
+
+def test_gates_of_neurons_and_channels():
+    made = gated_graph()
+    np.testing.assert_array_equal(gate_index(made, made["pln.gate1"]), np.repeat(np.arange(4), 32))
+    np.testing.assert_array_equal(gate_index(made, made["pln.gate2"]), np.arange(12))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: graph(fc("a", "b", 2, 4)), "reads 'b'"),
+        (lambda: graph(fc("a", "in", 4, 4), fc("a", "in", 4, 4)), "Two nodes.*'a'"),
+        (lambda: graph(fc("a", "in", 2, 3)), "a: expects 3 inputs"),
+        (lambda: graph(fc("a", "in", 2, 4, np.float64)), "a.weight must be finite float32"),
+        (lambda: graph(replace(fc("a", "in", 2, 4), bias=np.full(2, np.nan, np.float32))), "a.bias must be finite"),
+        (lambda: graph(fc("a", "in", 3, 4), Gate("g", ("in", "a"))), "g: a gate of shape"),
+        (lambda: graph(AvgPool2d("p", ("in",), (2, 2), (2, 2))), "p: expects"),
+        (lambda: graph(Conv2d("c", ("in",), np.ones((1, 1, 9, 9), np.float32), scalar(0)), shape=(1, 4, 4)), "9x9"),
+        (lambda: graph(Conv2d("c", ("in",), np.ones((1, 2, 1, 1), np.float32), scalar(0)), shape=(1, 4, 4)), "expects"),
+        (lambda: graph(steps=0), "steps = 0"),
+        (lambda: Graph((Input("in", (), (4,)),), 1), "begins with its one Input"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_files_are_exact(tmp_path):
+    made = gated_graph(exact=False, reset="zero", reset_delay=False, encoding="latency")
+    path = tmp_path / "folder" / "net.safetensors"
+    save_graph(made, path)
+    read = load_graph(path)
+    assert read.steps == made.steps
+    for ours, theirs in zip(read.nodes, made.nodes, strict=True):
+        assert type(ours) is type(theirs)
+        for field in fields(theirs):
+            a, b = getattr(ours, field.name), getattr(theirs, field.name)
+            if isinstance(b, np.ndarray):
+                assert (a.dtype, a.shape) == (b.dtype, b.shape)
+                np.testing.assert_array_equal(a, b)
+            else:
+                assert a == b
+                assert type(a) is type(b)
+    assert graph_hash(read) == graph_hash(made)
+    assert os.listdir(path.parent) == ["net.safetensors"]
+
+
+def test_the_hash_sees_every_change():
+    nodes = (
+        Input("in", (), (4,)),
+        fc("a", "in", 4, 4),
+        Activation("r", ("a",), "relu"),
+        LIF("l", ("r",), scalar(0.5), scalar(1.0)),
+        Readout("out", ("l",)),
+    )
+    made = Graph(nodes, 2)
+
+    def changed(i, **values):
+        return Graph((*nodes[:i], replace(nodes[i], **values), *nodes[i + 1 :]), 2)
+
+    weight = nodes[1].weight.copy()
+    weight[3, 3] = np.nextafter(np.float32(1), np.float32(2))
+    others = [
+        Graph(nodes, 3),
+        changed(0, encoding="rate"),
+        changed(1, weight=weight),
+        changed(2, function="sigmoid"),
+        changed(3, beta=np.full(4, 0.5, np.float32)),
+        changed(3, reset="zero"),
+        changed(3, reset_delay=False),
+    ]
+    assert graph_hash(Graph(nodes, 2)) == graph_hash(made)
+    assert len({graph_hash(g) for g in (made, *others)}) == len(others) + 1
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    from safetensors.numpy import save
+
+    path = tmp_path / "net.safetensors"
+    save_graph(gated_graph(), path)
+    good = path.read_bytes()
+
+    def message(content):
+        path.write_bytes(content)
+        with pytest.raises(UserError) as error:
+            load_graph(path)
+        return str(error.value)
+
+    assert "damaged" in message(good[:-7])
+    assert "damaged" in message(good[:-1] + bytes([good[-1] ^ 1]))
+    assert "damaged or no graph" in message(b"")
+    assert "damaged or no graph" in message(b"not a graph at all")
+    assert "damaged or no graph" in message(save({"x": np.zeros(2)}))
+    assert "damaged or no graph" in message(save({"x": np.zeros(2)}, {"format": "other"}))
+    assert "schema version 99" in message(save({"x": np.zeros(2)}, {"format": "snn-anml-graph", "schema": "99"}))
+    header = json.dumps({"__metadata__": 3}).encode()
+    assert "damaged or no graph" in message(len(header).to_bytes(8, "little") + header)
+    path.unlink()
+    with pytest.raises(UserError, match="No such file"):
+        load_graph(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    save_graph(gated_graph(), path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_graph(gated_graph(1), path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["net.safetensors"]

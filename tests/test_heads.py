@@ -1,0 +1,67 @@
+"""Heads that learn in sequence, against torch's own optimisers on an ordinary linear layer."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from snn_anml.errors import UserError
+from snn_anml.meta.heads import class_means, learn_in_sequence
+
+
+def features(classes=6, shots=4, width=9, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    f = torch.rand((classes, shots, width), generator=generator)
+    f[:, :, 2] = 0  # a neuron that never fires
+    return f * (torch.rand(f.shape, generator=generator) < 0.5)
+
+
+def plain(head, f, rate, classes, weight, bias):
+    layer = torch.nn.Linear(f.shape[2], len(f))
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[head](layer.parameters(), lr=rate)
+    for c in range(classes):
+        for x in f[c]:
+            optimizer.zero_grad()
+            F.cross_entropy(layer(x)[None], torch.tensor([c])).backward()
+            optimizer.step()
+    return layer.weight.detach(), layer.bias.detach()
+
+
+@pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3)])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
+    f = features()
+    initial = torch.randn((6, 10), generator=torch.Generator().manual_seed(1)) if drawn else None
+    start = initial if drawn else torch.zeros(6, 10)
+    seen = dict(learn_in_sequence(head, f, rate, (1, 3, 6), initial))
+    assert list(seen) == [1, 3, 6]
+    for classes, learned in seen.items():
+        weight, bias = plain(head, f, rate, classes, start[:, :-1], start[:, -1])
+        rows = slice(None) if drawn else slice(classes)
+        torch.testing.assert_close(learned.weight, weight[rows], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(learned.bias, bias[rows], rtol=1e-4, atol=1e-6)
+        held_out = features(seed=7).flatten(0, 1)
+        oracle = (held_out @ weight.T + bias).argmax(1)
+        if not drawn:  # the outputs of classes still to come are one rival, reported as -1
+            oracle[oracle >= classes] = -1
+            assert (learned.rival is None) == (classes == 6)
+        assert torch.equal(learned.predict(held_out), oracle)
+
+
+def test_class_means_pick_the_nearest_mean():
+    f = features()
+    query = features(seed=3).flatten(0, 1)
+    distance = torch.cdist(query, f.mean(1))
+    assert torch.equal(class_means(f).predict(query), distance.argmin(1))
+    (milestone, learned), *_ = learn_in_sequence("class-mean", f, 0.0, (4,))
+    assert milestone == 4
+    torch.testing.assert_close(learned.weight, 2 * f[:4].mean(1))
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, class-mean"):
+        next(learn_in_sequence("ridge", features(), 0.1, (2,)))
+    with pytest.raises(UserError, match="7 classes, but there are only 6"):
+        next(learn_in_sequence("sgd", features(), 0.1, (7,)))

@@ -1,0 +1,191 @@
+"""Meta-training: losses against a written-out oracle, resuming bit for bit, and files that survive a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from snn_anml import checkpoint
+from snn_anml.config import MetaConfig, NetworkConfig, TrainConfig
+from snn_anml.data.tasks import pictures, sample_batch, sample_trajectories
+from snn_anml.errors import UserError
+from snn_anml.meta.outer import Learner, Stage, initial_logits, learning_rate, meta_loss, train, warm_loss
+from snn_anml.networks import ANML, spikes_per_neuron
+
+NETWORK = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3)
+META = MetaConfig(trajectories=2, classes=3, shots=2, queries=1)
+
+
+def images(classes=12, size=12):
+    """A random pattern for each class, and every drawing of it with noise."""
+    rng = np.random.default_rng(0)
+    patterns, noise = rng.integers(0, 200, (classes, 1, size, size)), rng.integers(0, 56, (classes, 6, size, size))
+    return torch.from_numpy((patterns + noise).astype(np.uint8))
+
+
+def setup(network=NETWORK, meta=META, warm=4, steps=4, **train_options):
+    config = TrainConfig(
+        warm_steps=warm, meta_steps=steps, warm_batch=8, log_every=1, checkpoint_every=3, **train_options
+    )
+    learner = Learner(ANML(network, 12, 12, seed=1), meta.inner_lr)
+    return learner, Stage(images(), np.arange(12), config, meta, seed=5)
+
+
+def weights(learner):
+    return {name: value.clone() for name, value in learner.state_dict().items()}
+
+
+def run(folder, steps=8, resume=False, stop=None, **options):
+    learner, stage = setup(**options)
+    for metrics in train(learner, stage, folder, "hash", resume):
+        if metrics.step == stop:
+            break
+    return learner
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"network": NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3, modulation="spiking", encoding="rate")},
+        {"meta": MetaConfig(classes=2, shots=2, queries=1, remember=6, head="meta")},
+        {"precision": "bfloat16"},
+    ],
+)
+@pytest.mark.parametrize("stop", [2, 7])
+def test_resumed_training_ends_with_the_same_weights_bit_for_bit(tmp_path, options, stop):
+    whole = run(tmp_path / "whole", **options)
+    run(tmp_path / "cut", stop=stop, **options)  # leaves a checkpoint at step 3 or 6, or none
+    resumed = run(tmp_path / "cut", resume=True, **options)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+    logs = [
+        [
+            json.loads(line) | {"steps_per_second": 0}
+            for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()
+        ]
+        for d in ("whole", "cut")
+    ]
+    assert logs[0] == logs[1]
+    assert [line["step"] for line in logs[0]] == list(range(1, 9))
+
+
+def test_a_run_that_is_killed_resumes(tmp_path):
+    """kill -9 in the middle of training, through the command line."""
+    options = [
+        *("--data.glyph_classes", "40", "--data.meta_test_classes", "8", "--data.selection_classes", "4"),
+        *("--data.size", "12", "--network.widths", "[4,4]", "--network.nm_widths", "[3,3]"),
+        *(
+            "--train.warm_steps",
+            "60",
+            "--train.meta_steps",
+            "60",
+            "--train.checkpoint_every",
+            "5",
+            "--train.warm_batch",
+            "8",
+        ),
+        *("--meta.classes", "4", "--meta_test.milestones", "[8]", "--export.classes", "8", "--export.samples", "4"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SNN_ANML_CACHE": str(tmp_path / "cache")}
+
+    def command(folder, *more):
+        return [sys.executable, "-m", "experiments.cli", "train", *options, "--out", str(tmp_path / folder), *more]
+
+    subprocess.run(command("whole"), env=environment, check=True, timeout=300)
+    process = subprocess.Popen(command("cut"), env=environment)
+    saved = tmp_path / "cut" / "training.safetensors"
+    deadline = time.monotonic() + 120
+    while not saved.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "model.safetensors").exists(), "the run ended before it was killed"
+    step = checkpoint.load(saved, "training")[1]["step"]
+    assert 0 < step < 120
+    subprocess.run(command("cut", "--resume"), env=environment, check=True, timeout=300)
+    whole, cut = (checkpoint.load(tmp_path / d / "model.safetensors", "model")[0] for d in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_the_meta_loss_is_that_of_plain_sgd_on_an_output_layer():
+    learner, stage = setup(meta=MetaConfig(classes=3, shots=2, queries=2), spike_weight=0.1)
+    loss = meta_loss(learner, stage, 7)
+    learner, stage = setup(meta=MetaConfig(classes=3, shots=2, queries=2), spike_weight=0.1)
+    rng, generator = stage.generators(7)
+    batch = sample_trajectories(rng, stage.classes, 6, stage.meta)
+    activity = learner.model.activity(pictures(stage.images, batch.classes, batch.drawings), generator)
+    f, y = activity.features, torch.from_numpy(batch.labels[0])
+    layer = torch.nn.Linear(f.shape[1], 3)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.zero_()
+    sgd = torch.optim.SGD(layer.parameters(), lr=0.02)
+    for k in range(6):
+        sgd.zero_grad()
+        F.cross_entropy(layer(f[k : k + 1].detach()), y[k : k + 1]).backward()
+        sgd.step()
+    expected = F.cross_entropy(layer(f[6:]), y[6:]) + 0.1 * spikes_per_neuron(activity.pln)
+    torch.testing.assert_close(loss.total, expected)
+    assert loss.spikes == spikes_per_neuron(activity.pln)
+
+
+def test_rows_of_the_trajectory_are_redrawn_and_the_others_kept():
+    learner, _ = setup()
+    with torch.no_grad():
+        learner.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    f = torch.rand(1, 5, learner.model.feature_count)
+    labels = torch.tensor([[2, 2, 7]])
+    first, again = (initial_logits(learner, f, labels, "meta", torch.Generator().manual_seed(3)) for _ in range(2))
+    plain = learner.model.head(f)
+    kept = [c for c in range(12) if c not in (2, 7)]
+    assert torch.equal(first[..., kept], plain[..., kept])
+    assert torch.equal(first, again)
+    assert (first[..., [2, 7]] != plain[..., [2, 7]]).all()
+
+
+def test_spikes_of_a_spiking_modulation_are_charged_and_activations_are_not():
+    for modulation in ("conventional", "spiking"):
+        network = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3, modulation=modulation)
+        with_weight, without = (warm_loss(*setup(network=network, spike_weight=w), 0).total for w in (0.5, 0.0))
+        learner, stage = setup(network=network)
+        rng, _ = stage.generators(0)
+        batch = sample_batch(rng, stage.classes, 6, 8)
+        activity = learner.model.activity(pictures(stage.images, batch.classes, batch.drawings))
+        layers = activity.pln + (activity.nm if modulation == "spiking" else [])
+        torch.testing.assert_close(with_weight - without, 0.5 * spikes_per_neuron(layers))
+
+
+def test_learning_lowers_the_loss(tmp_path):
+    learner, stage = setup(warm=100, steps=0, learning_rate=0.01)
+    metrics = list(train(learner, stage, tmp_path, "hash"))
+    assert np.mean([m.loss for m in metrics[-5:]]) < 0.5 * metrics[0].loss
+
+
+def test_cosine_schedule():
+    assert learning_rate(0, 10, 3.0) == 3.0
+    assert learning_rate(5, 10, 3.0) == pytest.approx(1.5)
+    assert learning_rate(10, 10, 3.0) == pytest.approx(0)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    run(tmp_path)
+    learner, stage = setup()
+    with pytest.raises(UserError, match="another configuration"):
+        list(train(learner, stage, tmp_path, "other", resume=True))
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
+    learner, stage = setup()
+    with torch.no_grad():
+        learner.model.head.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="loss is nan at step 1"):
+        list(train(learner, stage, tmp_path, "hash"))
