@@ -1,11 +1,13 @@
 """Exact export of spiking networks: a neutral graph, simulators that run it, and proof that they agree."""
 
+from converters.anml import record_anml
 from converters.certificate import Certificate, certify, load_certificate, save_certificate
 from converters.fidelity import Fidelity, compare
 from converters.from_torch import GraphBuilder, Wire, from_torch, lowering, supported
 from converters.graph import Graph
 from converters.graph_io import graph_hash, load_graph, save_graph
 from converters.nengo_network import to_nengo
+from converters.passes import Snapped, snap
 from converters.recording import Recording
 from converters.simulate import (
     Simulator,
@@ -23,6 +25,7 @@ __all__ = [
     "GraphBuilder",
     "Recording",
     "Simulator",
+    "Snapped",
     "Wire",
     "backends",
     "certify",
@@ -34,10 +37,12 @@ __all__ = [
     "load_graph",
     "lowering",
     "open_simulator",
+    "record_anml",
     "register",
     "save_certificate",
     "save_graph",
     "simulate",
+    "snap",
     "supported",
     "to_nengo",
 ]

@@ -7,11 +7,15 @@ over the steps, which is the head of the mean spike count.
 
 from __future__ import annotations
 
-import numpy as np
-from torch import nn
+import time
 
-from converters.from_torch import GraphBuilder, Wire, lowering
+import numpy as np
+import torch
+from torch import Tensor, nn
+
 from converters.graph import LIF, Activation, Gate, Integrator
+from converters.graph_builder import GraphBuilder, Wire, lowering
+from converters.recording import Recording
 from snn_anml.networks import ANML
 from snn_anml.networks.layers import NormedConv, ReLU
 from snn_anml.networks.neuromodulation import Neuromodulation
@@ -78,3 +82,42 @@ def _anml(builder: GraphBuilder, module: ANML, source: Wire) -> Wire:
     with builder.inside("pln"):
         features = _layers(builder, module, source, gates)
     return builder.lower(module.head, features, "head")
+
+
+@torch.no_grad()
+def record_anml(model: ANML, x: Tensor, seed: int = 0) -> Recording:
+    """Runs the network itself, not its graph, and records it under the graph's names.
+
+    What separates it from the graph on the `torch` backend is the folding of the norm: a rounding of the weights.
+
+    Args:
+        model: in evaluation mode, on any device.
+        x: (B, 1, H, W), pictures in [0, 1].
+        seed: of the spikes of a rate encoding; the same as for `converters.simulate`.
+
+    Returns:
+        spikes, membranes and output of every LIF layer; no other values.
+    """
+    spikes, membranes, thresholds, hooks = {}, {}, {}, []
+
+    def watch(name: str, neuron: Leaky) -> None:
+        def keep(module: nn.Module, arguments: tuple, result: tuple[Tensor, Tensor]) -> None:
+            s, v = (value.flatten(2).transpose(0, 1).cpu().numpy() for value in result)
+            spikes[name], membranes[name] = s > 0, v
+
+        thresholds[name] = np.asarray(np.float32(neuron.parameters_of_neuron.threshold))
+        hooks.append(neuron.register_forward_hook(keep))
+
+    networks = {"pln": model, "nm": model.modulation}
+    for part, network in networks.items():
+        for i, neuron in enumerate([] if network is None else network.neurons, 1):
+            if isinstance(neuron, Leaky):
+                watch(f"{part}.lif{i}", neuron)
+    start = time.perf_counter()
+    try:
+        output = model(x.to(model.head.weight.device), torch.Generator().manual_seed(seed))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seconds = time.perf_counter() - start
+    return Recording("snn_anml", output.cpu().numpy(), spikes, membranes, {}, thresholds, run_seconds=seconds)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from converters.fidelity import Fidelity
-from converters.files import write_atomically
 from converters.graph import Graph
 from converters.graph_io import graph_hash
 from snn_anml.errors import UserError
+from snn_anml.files import write_text
 
 CERTIFICATE_VERSION = 1
 PACKAGES = ("snn-anml", "numpy", "torch", "snntorch", "nengo", "nengo-dl", "tensorflow", "nengo-loihi", "nir")
@@ -67,7 +67,7 @@ def certify(graph: Graph, comparisons: Sequence[Fidelity]) -> Certificate:
 
 def save_certificate(certificate: Certificate, path: str | Path) -> None:
     """Writes a certificate as JSON, atomically."""
-    write_atomically(path, (json.dumps(certificate.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+    write_text(Path(path), json.dumps(certificate.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def load_certificate(path: str | Path) -> Certificate:

@@ -85,6 +85,15 @@ class Fidelity:
         return sum(layer.mismatches for layer in self.layers.values())
 
     @property
+    def origin(self) -> tuple[str, Divergence] | None:
+        """The layer and slot where the simulations first part: the earliest step, and in it the earliest layer.
+
+        Its margin tells rounding from error; later layers of the same step inherit the flip, whatever theirs is.
+        """
+        found = [(name, layer.first) for name, layer in self.layers.items() if layer.first is not None]
+        return min(found, key=lambda pair: pair[1].step, default=None)
+
+    @property
     def accuracy_delta(self) -> float | None:
         """Accuracy minus that of the reference, or None without labels."""
         if self.accuracy is None or self.reference_accuracy is None:
@@ -98,9 +107,10 @@ class Fidelity:
         return same and self.mismatches == 0 and self.max_output_difference == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with the sums over layers for the reader."""
+        """Plain data for JSON, with what follows from the layers, for the reader."""
         sums = {name: getattr(self, name) for name in ("slots", "mismatches", "accuracy_delta", "identical")}
-        return asdict(self) | sums
+        origin = None if self.origin is None else {"layer": self.origin[0], **asdict(self.origin[1])}
+        return asdict(self) | sums | {"origin": origin}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Fidelity:

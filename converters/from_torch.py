@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 from torch import Tensor, nn
 
-import converters.torch_modules  # noqa: F401  registers the modules that are known from the start
-from converters.graph import Encoding, Graph, Readout
+import converters.anml
+import converters.torch_modules  # noqa: F401  both register the modules that are known from the start
+from converters.graph import Encoding, Graph, Readout, Shape
 from converters.graph_builder import GraphBuilder, Wire, lowering, supported
 from snn_anml.errors import UserError
 
 __all__ = ["GraphBuilder", "Wire", "from_torch", "lowering", "supported"]
 
 
+@runtime_checkable
+class KnowsItsInput(Protocol):
+    """A module that says by itself what a sample is and how long it is looked at, as `snn_anml.ANML` does."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def encoding(self) -> Encoding: ...
+    @property
+    def input_shape(self) -> Shape: ...
+
+
 def from_torch(
-    module: nn.Module, *, steps: int, example_input: Tensor | np.ndarray, encoding: Encoding = "constant"
+    module: nn.Module,
+    *,
+    steps: int | None = None,
+    example_input: Tensor | np.ndarray | None = None,
+    encoding: Encoding | None = None,
 ) -> Graph:
     """Converts a module, which must be in evaluation mode, to a graph.
 
@@ -22,21 +41,33 @@ def from_torch(
     `snntorch.Leaky`, of its spikes).
 
     Args:
-        module: a `torch.nn.Sequential`, nested at will, of the classes in `supported()`.
-        steps: T, number of time steps.
-        example_input: (B, ...), only for the shape of one sample.
-        encoding: how a sample enters, see `snn_anml.encoding`.
+        module: an `snn_anml.ANML`, or a `torch.nn.Sequential`, nested at will, of the classes in `supported()`.
+        steps: T, number of time steps; may be left out for a module that knows it, as ANML does.
+        example_input: (B, ...), only for the shape of one sample; likewise.
+        encoding: how a sample enters, see `snn_anml.encoding`; likewise, otherwise `constant`.
 
     Returns:
         The graph; nodes are named after the modules' paths.
 
     Raises:
-        UserError: a module, or an option of a module, that cannot be converted exactly; it is named.
+        UserError: a module, or an option of a module, that cannot be converted exactly; it is named. Or steps or
+            example_input left out for a module that does not know them.
     """
-    if len(example_input.shape) < 2:
-        shape = tuple(example_input.shape)
-        raise UserError(f"example_input has shape {shape}; give a batch of samples, (samples, ...).")
-    builder = GraphBuilder(encoding, tuple(int(n) for n in example_input.shape[1:]))
+    if isinstance(module, KnowsItsInput):
+        steps = module.steps if steps is None else steps
+        encoding = module.encoding if encoding is None else encoding
+        shape = module.input_shape if example_input is None else tuple(example_input.shape[1:])
+    elif steps is None or example_input is None:
+        raise UserError(
+            f"A {type(module).__name__} does not say how it is run; give from_torch steps=T and example_input=x."
+        )
+    elif len(example_input.shape) < 2:
+        raise UserError(
+            f"example_input has shape {tuple(example_input.shape)}; give a batch of samples, (samples, ...)."
+        )
+    else:
+        shape = tuple(example_input.shape[1:])
+    builder = GraphBuilder(encoding or "constant", tuple(int(n) for n in shape))
     last = builder.lower(module, builder.input)
     builder.add(Readout, last, name="readout")
     return Graph(tuple(builder.nodes.values()), steps)

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from converters.files import write_atomically
 from converters.graph import NODE_TYPES, SCHEMA_VERSION, Graph, Node
 from snn_anml.errors import UserError
+from snn_anml.files import write_whole
 
 FORMAT = "snn-anml-graph"
 
@@ -32,7 +32,8 @@ def save_graph(graph: Graph, path: str | Path) -> None:
         "graph": description,
         "sha256": _hash(description, tensors),
     }
-    write_atomically(path, save_tensors(tensors, metadata))
+    content = save_tensors(tensors, metadata)
+    write_whole(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def load_graph(path: str | Path) -> Graph:

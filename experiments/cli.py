@@ -109,7 +109,9 @@ def _export(options: Namespace, console: Console) -> None:
     table = Table("backend", "spike slots", "mismatches", "largest output difference", "accuracy")
     for one in certificate.comparisons:
         accuracy = "" if one.accuracy is None else f"{one.accuracy:.4f}"
-        table.add_row(one.backend, f"{one.slots:,}", f"{one.mismatches:,}", f"{one.output_difference:.2g}", accuracy)
+        table.add_row(
+            one.backend, f"{one.slots:,}", f"{one.mismatches:,}", f"{one.max_output_difference:.2g}", accuracy
+        )
     console.print(table)
     console.print(f"Graph: {folder.graph}\nCertificate: {folder.certificate}")
 

@@ -21,7 +21,7 @@ from experiments.progress import StageBar, TrainingBar
 from experiments.run_folder import RunFolder, open_run, training_hash
 from snn_anml.config import RunConfig
 from snn_anml.data import ClassSplit, Dataset, load_dataset, split_classes, with_rotations
-from snn_anml.data.tasks import pictures
+from snn_anml.data.tasks import PIXEL_SCALE, pictures
 from snn_anml.errors import MissingExtraError, UserError
 from snn_anml.files import write_text
 from snn_anml.meta import Learner, Outcome, Stage, extract_features, meta_test, train
@@ -127,6 +127,11 @@ def exported(config: RunConfig, folder: RunFolder) -> tuple[ANML, np.ndarray]:
     return with_head(load(folder.path), learned.head), learned.classes
 
 
+def to_graph(model: ANML) -> converters.Graph:
+    """The graph of a network, with weights on grids where that makes every sum of it exact."""
+    return converters.snap(converters.from_torch(model), PIXEL_SCALE.bit_length() - 1).graph
+
+
 def run_export(
     config: RunConfig,
     folder: RunFolder,
@@ -149,11 +154,11 @@ def run_export(
         MissingExtraError: a backend asked for in `targets` that is not installed.
     """
     model, classes = exported(config, folder)
-    graph = converters.from_torch(model)
+    graph = to_graph(model)
     converters.save_graph(graph, folder.graph)
     x, labels = held_out_drawings(config, data, classes, samples or config.export.samples)
     reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
-    comparisons = [converters.compare(converters.record_torch(model, x, seed=config.seed), reference, labels)]
+    comparisons = [converters.compare(converters.record_anml(model, x, seed=config.seed), reference, labels)]
     timings = [_timing(reference, len(x))]
     with StageBar.show("export", console) as bar:
         backends = tuple(targets) or config.export.backends
@@ -169,9 +174,9 @@ def run_export(
             comparisons.append(converters.compare(recording, reference, labels))
             timings.append(_timing(recording, len(x)))
         bar("done", 1.0)
+    write_csv(folder.simulations, tuple(timings[0]), timings)
     certificate = converters.certify(graph, comparisons)
     converters.save_certificate(certificate, folder.certificate)
-    write_csv(folder.simulations, tuple(timings[0]), timings)
     return certificate
 
 
@@ -194,7 +199,7 @@ def run_energy(config: RunConfig, folder: RunFolder, data: Data) -> list[dict[st
         if its_config.network.neuron == "relu":
             name = "conventional twin"
         model, classes = exported(its_config, where)
-        graph = converters.from_torch(model)
+        graph = to_graph(model)
         x, _ = held_out_drawings(its_config, data, classes, config.export.samples)
         counts = energy.count(graph, converters.simulate(graph, x, seed=config.seed))
         for device in energy.DEVICES:

@@ -218,6 +218,7 @@ class RunConfig:
     """Everything that decides the result of a run, but for the machine.
 
     Args:
+        seed: of weights, class splits, batches, class orders and spikes of a rate encoding.
         twin: also train the conventional twin (ReLU) of a spiking network, for the comparison in the report.
     """
 

@@ -62,14 +62,10 @@ def anml_like(rng: np.random.Generator, steps: int = 4, encoding: str = "constan
         Activation("nm.relu1", ("nm.conv1",), "relu"),
         Affine("nm.fc", ("nm.relu1",), normal(rng, (3, 24), 0.7), normal(rng, (3,), 0.5)),
         Activation("nm.gate", ("nm.fc",), "sigmoid"),
-        Conv2d(
-            "pln.conv1", ("input",), normal(rng, (3, 2, 3, 3), 0.8), normal(rng, (3,), 0.5), (1, 1), (1, 1)
-        ),
+        Conv2d("pln.conv1", ("input",), normal(rng, (3, 2, 3, 3), 0.8), normal(rng, (3,), 0.5), (1, 1), (1, 1)),
         lif("pln.lif1", "pln.conv1"),
         AvgPool2d("pln.pool1", ("pln.lif1",), (2, 2), (2, 2)),
-        Conv2d(
-            "pln.conv2", ("pln.pool1",), normal(rng, (3, 3, 2, 2), 0.8), normal(rng, (3,)), (1, 1), (0, 0)
-        ),
+        Conv2d("pln.conv2", ("pln.pool1",), normal(rng, (3, 3, 2, 2), 0.8), normal(rng, (3,)), (1, 1), (0, 0)),
         Gate("pln.gated", ("pln.conv2", "nm.gate")),
         lif("pln.lif2", "pln.gated"),
         Affine("head", ("pln.lif2",), normal(rng, (5, 12), 0.9), np.zeros(5, np.float32)),

@@ -126,9 +126,7 @@ def test_a_failed_write_leaves_no_file_behind(cache, monkeypatch):
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize(
-    "option", [{"classes": 1}, {"drawings": 0}, {"size": 7}, {"seed": -1}, {"background": 1201}]
-)
+@pytest.mark.parametrize("option", [{"classes": 1}, {"drawings": 0}, {"size": 7}, {"seed": -1}, {"background": 1201}])
 def test_a_number_out_of_range_is_named(option):
     ((name, value),) = option.items()
     with pytest.raises(UserError, match=f"{name} = {value}"):

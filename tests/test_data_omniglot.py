@@ -95,9 +95,7 @@ def test_zips_and_folders_give_the_official_order(place, write):
     assert data.class_names == tuple(CHARACTERS[BACKGROUND] + CHARACTERS[EVALUATION])
     assert data.background == 3
     for character, drawer in np.ndindex(4, 20):
-        np.testing.assert_array_equal(
-            data.images[character, drawer], 255 * picture(character + 1, drawer + 1)
-        )
+        np.testing.assert_array_equal(data.images[character, drawer], 255 * picture(character + 1, drawer + 1))
 
 
 def test_zips_and_folders_and_a_mix_give_the_same_bytes(zips):
@@ -225,9 +223,7 @@ def test_a_zip_of_something_else_is_named(zips):
         load_omniglot()
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:60] + b"\0" * 40 + b[100:]]
-)
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:60] + b"\0" * 40 + b[100:]])
 def test_a_damaged_zip_is_named(zips, damage):
     path = zips / f"{BACKGROUND}.zip"
     path.write_bytes(damage(path.read_bytes()))
@@ -328,9 +324,7 @@ def test_a_download_with_another_checksum_is_refused(server, tmp_path):
 
 
 def test_without_a_connection_the_message_tells_where_to_put_the_file(tmp_path):
-    with pytest.raises(
-        UserError, match=r"images_background\.zip could not be downloaded from http://127"
-    ) as caught:
+    with pytest.raises(UserError, match=r"images_background\.zip could not be downloaded from http://127") as caught:
         load_omniglot()
     assert f"put the file into {tmp_path / 'cache' / 'omniglot'} yourself" in str(caught.value)
 
@@ -349,9 +343,7 @@ HAS_REAL = bool(REAL) and all(find_archive(Path(REAL) / "omniglot", half) for ha
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not HAS_REAL, reason="no real Omniglot: SNN_ANML_DATA names no folder with omniglot/ in it"
-)
+@pytest.mark.skipif(not HAS_REAL, reason="no real Omniglot: SNN_ANML_DATA names no folder with omniglot/ in it")
 def test_the_real_data(monkeypatch, tmp_path_factory):
     monkeypatch.undo()
     monkeypatch.setenv("SNN_ANML_CACHE", str(tmp_path_factory.mktemp("cache")))

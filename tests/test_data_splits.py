@@ -12,9 +12,7 @@ from snn_anml.errors import UserError
 
 
 def dataset(classes, background):
-    return Dataset.of(
-        "toy", np.zeros((classes, 1, 1, 1), np.uint8), tuple(map(str, range(classes))), background
-    )
+    return Dataset.of("toy", np.zeros((classes, 1, 1, 1), np.uint8), tuple(map(str, range(classes))), background)
 
 
 @st.composite

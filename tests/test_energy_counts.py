@@ -41,9 +41,7 @@ def connections_by_loops(node, shape, out):
 
 def operations_by_loops(connections, x):
     """For every sample, over all steps, connections whose input and weight are not zero."""
-    return [
-        sum(1 for step in sample for i, weight in connections if step[i] != 0 and weight != 0) for sample in x
-    ]
+    return [sum(1 for step in sample for i, weight in connections if step[i] != 0 and weight != 0) for sample in x]
 
 
 @st.composite
@@ -63,9 +61,7 @@ def layers(draw):
         layer = Conv2d("layer", ("input",), weight, normal(rng, (out,), 0.5), draw(pair), padding)
     elif kind == "affine":
         out = draw(small)
-        layer = Affine(
-            "layer", ("input",), normal(rng, (out, int(np.prod(shape))), density), normal(rng, (out,), 0.5)
-        )
+        layer = Affine("layer", ("input",), normal(rng, (out, int(np.prod(shape))), density), normal(rng, (out,), 0.5))
     else:
         layer = AvgPool2d("layer", ("input",), draw(pair), draw(pair))
     nodes = (Input("input", (), shape, encoding), layer, Readout("output", ("layer",)))
@@ -101,9 +97,7 @@ def test_equals_loops_over_every_connection(case, samples):
     assert row.effective_macs.tolist() == (zeros if spiking else operations)
     biased = sum(
         bias != 0
-        for bias in np.broadcast_to(
-            node.bias[:, None], (len(node.bias), graph.size("layer") // len(node.bias))
-        ).flat
+        for bias in np.broadcast_to(node.bias[:, None], (len(node.bias), graph.size("layer") // len(node.bias))).flat
     )
     assert row.bias_adds.tolist() == [evaluations * biased] * samples
     np.testing.assert_allclose(row.input_rate, np.abs(x.astype(np.float64)).mean(axis=(1, 2)), rtol=1e-12)
@@ -118,9 +112,7 @@ def neurobench_call(node, x, shape, total):
     if isinstance(node, Affine):
         out = torch.nn.functional.linear(*ones)
     else:
-        out = torch.nn.functional.conv2d(
-            ones[0].reshape(-1, *shape), ones[1], stride=node.stride, padding=node.padding
-        )
+        out = torch.nn.functional.conv2d(ones[0].reshape(-1, *shape), ones[1], stride=node.stride, padding=node.padding)
     return int(out.sum()), spiking
 
 
@@ -306,9 +298,7 @@ def test_mistakes_are_named():
     without = {k: v for k, v in recording.values.items() if k != "pln.pool1"}
     with pytest.raises(UserError, match=r"'made up' has no output of 'pln\.pool1'"):
         count(graph, replace(recording, values=without))
-    with pytest.raises(
-        UserError, match=r"'pln\.lif1' has shape \(2, 2, 126\), but the graph asks for \(2, 3, 126\)"
-    ):
+    with pytest.raises(UserError, match=r"'pln\.lif1' has shape \(2, 2, 126\), but the graph asks for \(2, 3, 126\)"):
         count(graph, replace(recording, spikes={**recording.spikes, "pln.lif1": np.zeros((2, 2, 126), bool)}))
     with pytest.raises(UserError, match="no sample"):
         count(graph, replace(recording, output=recording.output[:0]))

@@ -89,9 +89,7 @@ def test_joules_by_hand(counts, name):
 
 
 def test_folded_gates_cost_once(counts):
-    open_, folded = (
-        estimate(counts, "loihi", fold_gates=fold).breakdown()["gates"] for fold in (False, True)
-    )
+    open_, folded = (estimate(counts, "loihi", fold_gates=fold).breakdown()["gates"] for fold in (False, True))
     assert open_ == pytest.approx(27.1e-12 * 12 * 4)
     assert folded == pytest.approx(27.1e-12 * 12)
 
@@ -165,9 +163,7 @@ def test_csv_rows_hold_what_was_counted(counts):
     read = list(csv.DictReader(io.StringIO(file.getvalue())))
     assert [row["layer"] for row in read] == [row.layer for row in counts.layers]
     assert {row["source"] for row in read} == {result.source}
-    assert {(row["network"], row["device"], row["convention"]) for row in read} == {
-        ("snn", "spinnaker2", "exact")
-    }
+    assert {(row["network"], row["device"], row["convention"]) for row in read} == {("snn", "spinnaker2", "exact")}
     assert sum(float(row["joules"]) for row in read) == pytest.approx(result.joules, rel=1e-12)
     assert sum(float(row["dense"]) for row in read) == float(counts.mean("dense"))
 

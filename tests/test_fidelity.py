@@ -8,7 +8,7 @@ import pytest
 
 from converters import Certificate, Fidelity, certify, compare, graph_hash, load_certificate, save_certificate, simulate
 from converters.fidelity import Divergence
-from converters.graph import LIF, Graph
+from converters.graph import Graph
 from converters.recording import Recording
 from snn_anml.errors import UserError
 from tests.helpers import gated_graph, inputs, scalar
@@ -45,6 +45,7 @@ def test_known_differences():
     assert fidelity.argmax_agreement == 0.5
     assert (fidelity.accuracy, fidelity.reference_accuracy, fidelity.accuracy_delta) == (0.5, 1.0, -0.5)
     assert not fidelity.identical
+    assert fidelity.origin == ("lif", layer.first)
     assert (fidelity.samples, fidelity.steps) == (2, 3)
 
 
@@ -60,6 +61,7 @@ def test_identical():
     fidelity = compare(reference, reference)
     assert fidelity.identical
     assert fidelity.layers["lif"].first is None
+    assert fidelity.origin is None
     assert fidelity.accuracy is None
     assert fidelity.accuracy_delta is None
     shifted = replace(reference, output=reference.output + np.float32(1e-6))
@@ -72,7 +74,7 @@ def test_a_perturbed_network_shows_where_it_diverged():
     reference = simulate(graph, x)
     layer = graph["pln.lif3"]
     membrane = reference.membrane["pln.lif3"]
-    sample, step, neuron = np.argwhere(reference.spikes["pln.lif3"])[0]
+    neuron = np.argwhere(reference.spikes["pln.lif3"])[0][2]
     threshold = layer.threshold.copy()
     threshold[neuron] = membrane[:, :, neuron].max() + 0.5
     nodes = tuple(replace(n, threshold=threshold) if n is layer else n for n in graph.nodes)
@@ -81,9 +83,9 @@ def test_a_perturbed_network_shows_where_it_diverged():
     first = fidelity.layers["pln.lif3"].first
     expected = np.argwhere(reference.spikes["pln.lif3"][:, :, neuron].T)[0]
     assert (first.step, first.sample, first.neuron) == (*expected, neuron)
-    assert first.margin >= 0
-    assert isinstance(layer, LIF)
-    assert (sample, step) == (sample, first.step) or first.step < step
+    # Nothing differed before, so the silent neuron has the membrane of the reference.
+    slot = (first.sample, first.step, neuron)
+    assert first.margin == pytest.approx(abs(float(membrane[slot]) - float(layer.threshold[neuron])))
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,21 @@ def test_damaged_certificates_are_refused(tmp_path, content):
     with pytest.raises(UserError, match="Cannot read"):
         load_certificate(tmp_path / "missing.json")
     assert Certificate("h", {}, ()).to_dict()["comparisons"] == []
+
+
+def test_the_origin_is_the_earliest_layer_of_the_earliest_step():
+    """An earlier step counts before an earlier layer; within one step the earlier layer is the cause."""
+    shape = (1, 3, 1)
+    spikes, membrane = np.zeros(shape, bool), np.zeros(shape, np.float32)
+    output = np.zeros((1, 1), np.float32)
+
+    def two_layers(a, b):
+        flipped = {}
+        for name, steps in (("a", a), ("b", b)):
+            flipped[name] = spikes.copy()
+            flipped[name][0, steps] = True
+        return Recording("x", output, flipped, {"a": membrane, "b": membrane})
+
+    reference = two_layers([], [])
+    assert compare(two_layers([1], [0, 1]), reference).origin[0] == "b"
+    assert compare(two_layers([1], [1]), reference).origin[0] == "a"

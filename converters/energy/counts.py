@@ -57,9 +57,7 @@ def count(graph: Graph, recording: Recording) -> Counts:
     if samples == 0:
         raise UserError("The recording holds no sample, so there is nothing to count; simulate at least one.")
     rows = tuple(
-        _count_node(graph, node, recording, samples)
-        for node in graph.nodes
-        if not isinstance(node, (Input, Readout))
+        _count_node(graph, node, recording, samples) for node in graph.nodes if not isinstance(node, (Input, Readout))
     )
     return Counts(rows, samples, graph.steps)
 
@@ -93,9 +91,7 @@ def _count_node(graph: Graph, node: Node, recording: Recording, samples: int) ->
     return _row(graph, node, evaluations, samples, numbers)
 
 
-def _row(
-    graph: Graph, node: Node, evaluations: int, samples: int, numbers: dict[str, int | np.ndarray]
-) -> LayerCount:
+def _row(graph: Graph, node: Node, evaluations: int, samples: int, numbers: dict[str, int | np.ndarray]) -> LayerCount:
     """A row in which everything that is not given is zero, and a number is the same for all samples."""
     arrays = (getattr(node, f.name) for f in fields(node))
     return LayerCount(
@@ -110,10 +106,7 @@ def _row(
         parameter_bytes=sum(array.nbytes for array in arrays if isinstance(array, np.ndarray)),
         state_bytes=int(numbers.get("state_bytes", 0)),
         input_rate=np.broadcast_to(np.asarray(numbers.get("input_rate", 0.0), np.float64), (samples,)).copy(),
-        **{
-            name: np.broadcast_to(np.asarray(numbers.get(name, 0), np.int64), (samples,)).copy()
-            for name in PER_SAMPLE
-        },
+        **{name: np.broadcast_to(np.asarray(numbers.get(name, 0), np.int64), (samples,)).copy() for name in PER_SAMPLE},
     )
 
 
@@ -173,7 +166,5 @@ def _source(graph: Graph, name: str, recording: Recording, samples: int) -> np.n
         ) from None
     expected = (samples, 1 if name in graph.static else graph.steps, graph.size(name))
     if x.shape != expected:
-        raise UserError(
-            f"The recorded output of {name!r} has shape {x.shape}, but the graph asks for {expected}."
-        )
+        raise UserError(f"The recorded output of {name!r} has shape {x.shape}, but the graph asks for {expected}.")
     return x

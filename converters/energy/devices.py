@@ -84,9 +84,7 @@ class Device:
         for f in fields(self):
             price = getattr(self, f.name)
             if isinstance(price, float) and not (math.isfinite(price) and price >= 0):
-                raise UserError(
-                    f"Device {self.name!r}: {f.name} = {price} J; give a finite energy of at least 0."
-                )
+                raise UserError(f"Device {self.name!r}: {f.name} = {price} J; give a finite energy of at least 0.")
         if not self.source or not self.leaves_out:
             raise UserError(f"Device {self.name!r} needs a source and what its numbers leave out; give both.")
 
@@ -118,9 +116,7 @@ def chip(
     )
 
 
-def arithmetic(
-    name: str, description: str, add: float, multiply: float, *, source: str, leaves_out: str
-) -> Device:
+def arithmetic(name: str, description: str, add: float, multiply: float, *, source: str, leaves_out: str) -> Device:
     """Bare adders and multipliers (J per operation) that skip zeros, of spikes and analogue inputs alike."""
     return Device(
         name=name,
@@ -151,9 +147,7 @@ def _processor(name: str, description: str, operation: float) -> Device:
 
 
 def _neuromorphic(name: str, description: str, synop: float, neuron_update: float, source: str) -> Device:
-    return chip(
-        name, description, synop, neuron_update, spiking=True, source=source, leaves_out=_CHIP_LEAVES_OUT
-    )
+    return chip(name, description, synop, neuron_update, spiking=True, source=source, leaves_out=_CHIP_LEAVES_OUT)
 
 
 def _cmos(name: str, description: str, add: float, multiply: float) -> Device:

@@ -86,15 +86,11 @@ class Estimate:
 
     def by_part(self) -> dict[str, float]:
         """J per inference of every network, such as `pln` and `nm`."""
-        return {
-            name: sum(row.joules for row in self.layers if row.part == name) for name in self.counts.parts
-        }
+        return {name: sum(row.joules for row in self.layers if row.part == name) for name in self.counts.parts}
 
     def breakdown(self) -> dict[str, float]:
         """J per inference of `synapses`, `neurons` and `gates`."""
-        return {
-            name: sum(getattr(row, name) for row in self.layers) for name in ("synapses", "neurons", "gates")
-        }
+        return {name: sum(getattr(row, name) for row in self.layers) for name in ("synapses", "neurons", "gates")}
 
     def __str__(self) -> str:
         shares = ", ".join(f"{name} {joules:.3g} J" for name, joules in self.by_part().items())

@@ -149,9 +149,7 @@ def concatenate(counts: Iterable[Counts]) -> Counts:
     signature = [[getattr(row, name) for name in fixed] for row in first.layers]
     for other in batches[1:]:
         if other.steps != first.steps or [[getattr(r, n) for n in fixed] for r in other.layers] != signature:
-            raise UserError(
-                "The counts to concatenate are not of one graph; count every batch on the same graph."
-            )
+            raise UserError("The counts to concatenate are not of one graph; count every batch on the same graph.")
     rows = tuple(
         replace(
             row,

@@ -9,7 +9,7 @@ from typing import Any
 from converters.energy import DEVICES
 
 EXACT, KERAS_SPIKING = "exact", "keras-spiking"
-PARTS = ("PLN", "NM", "gates", "head")
+PARTS: tuple[str, ...] = ("PLN", "NM", "gates", "head")
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def layer_bars(total: Total) -> Figure:
 
     words = ", ".join(f"{layer} {joules(value)}" for layer, _, value in total.layers)
     title = f"{total.network.capitalize()}, by layer, on {total.device}"
-    return draw(paint, title, f"{joules(total.joules)} in all. {MODELLED}", words + ".", 1.0 + 0.155 * len(total.layers))
+    height = 1.0 + 0.155 * len(total.layers)
+    return draw(paint, title, f"{joules(total.joules)} in all. {MODELLED}", words + ".", height)
 
 
 @dataclass(frozen=True)

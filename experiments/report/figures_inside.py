@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from experiments.report.blocks import Figure
@@ -10,6 +11,13 @@ from experiments.report.drawing import colour, draw
 from experiments.report.inside import Gates, Raster, evenly
 
 MOST_NEURONS, MOST_GATES = 120, 96
+
+
+def _picture(axes: Axes, picture: np.ndarray) -> None:
+    axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
 
 
 def raster_figure(raster: Raster) -> Figure:
@@ -20,9 +28,7 @@ def raster_figure(raster: Raster) -> Figure:
         count = len(raster.layers)
         grid = canvas.add_gridspec(1, count + 1, width_ratios=[0.9, *[1] * count])
         axes = canvas.add_subplot(grid[0])
-        axes.imshow(raster.picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.grid(False)
+        _picture(axes, raster.picture)
         axes.set_title("drawing")
         for i, layer in enumerate(raster.layers):
             axes = canvas.add_subplot(grid[i + 1])
@@ -72,8 +78,9 @@ def gates_figure(gates: Gates, layer: int) -> Figure:
         axes.tick_params(length=0)
         axes.grid(False)
         axes.set_xlabel(f"{len(shown):,} of {values.shape[2]:,} gates, ordered by the mean of class A")
-        axes.set_title(f"layer {layer + 1}")
-        canvas.colorbar(image, ax=axes, label="gate", shrink=0.9, pad=0.02, ticks=[0, 0.5, 1]).outline.set_visible(False)
+        axes.spines[:].set_visible(False)
+        bar = canvas.colorbar(image, ax=axes, label="gate", shrink=0.9, pad=0.02, ticks=[0, 0.5, 1])
+        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
     likeness = gates.likeness[layer]
     caption = (
@@ -101,9 +108,7 @@ def drawings_figure(gates: Gates) -> Figure:
         axes = canvas.subplots(2, gates.pictures.shape[1], squeeze=False)
         for row, name, pictures in zip(axes, "AB", gates.pictures, strict=True):
             for one, picture in zip(row, pictures, strict=True):
-                one.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-                one.set(xticks=[], yticks=[])
-                one.grid(False)
+                _picture(one, picture)
             row[0].set_ylabel(f"class {name}")
 
     a, b = gates.class_names

@@ -55,14 +55,15 @@ def _published(axes: Any, protocol: str) -> list[Any]:
     if protocol == "paper":
         styles = {"ANML": "-", "OML": ":"}
         for one in published.CURVES:
-            axes.plot(*zip(*one.accuracy.items(), strict=True), color=colour("grey"), linestyle=styles[one.family], lw=1)
+            x, y = zip(*one.accuracy.items(), strict=True)
+            axes.plot(x, y, color=colour("grey"), linestyle=styles[one.family], linewidth=1)
         return [
-            Line2D([], [], color=colour("grey"), linestyle=style, lw=1, label=f"{family}, published (paper)")
+            Line2D([], [], color=colour("grey"), linestyle=style, lw=1, label=f"{family} (published, paper)")
             for family, style in styles.items()
         ]
     x, low, high = published.envelope("ANML")
     axes.fill_between(x, low, high, color=colour("grey"), alpha=0.25, linewidth=0)
-    return [Patch(color=colour("grey"), alpha=0.25, lw=0, label="ANML, published (protocol paper)")]
+    return [Patch(color=colour("grey"), alpha=0.25, lw=0, label="ANML (published, paper)")]
 
 
 def _legend(series: Sequence[Series], learned_from: bool) -> list[Any]:
@@ -101,16 +102,16 @@ def accuracy_panel(series: Sequence[Series], protocol: str, what: str, behind: b
         for one in series:
             _curve(axes, one, [s.test for s in one.summaries])
         axes.set(xlabel="classes learned, one after another", ylabel="accuracy (%)", ylim=(0, 101))
-        axes.set_xlim(left=0)
-        axes.set_title(f"{protocol}: {PROTOCOL_NOTES[protocol]}")
+        axes.set_xlim(0, 1.03 * max(s.classes for one in series for s in one.summaries))
+        axes.set_title(PROTOCOL_NOTES[protocol])
         legend_below(canvas, axes, 3 if len(series) > 2 else 2, _legend(series, True) + grey)
 
-    title = f"Accuracy against number of classes, protocol {protocol}" + (f", {what}" if what else "")
+    title = f"Accuracy, protocol {protocol}" + (f", {what}" if what else "")
     return draw(paint, title, _caption(protocol, behind), _in_words(series, "test"), 3.9)
 
 
 def _caption(protocol: str, behind: bool) -> str:
-    caption = "Shaded bands: 95 % interval over draws of the held-out accuracy."
+    caption = "Bands: 95 % interval over draws, of the held-out accuracy."
     if behind and protocol == "strict":
         caption += " Grey: range of published ANML results, which follow protocol paper; for orientation only."
     elif behind:
@@ -127,10 +128,9 @@ def forgetting_panel(series: Sequence[Series], protocol: str, what: str) -> Figu
             _curve(axes, one, [s.first for s in one.summaries])
         axes.set(xlabel="classes learned, one after another", ylabel="accuracy on the first ten (%)", ylim=(0, 101))
         axes.set_xlim(left=0)
-        axes.set_title(protocol)
         legend_below(canvas, axes, 3, _legend(series, False))
 
-    title = f"Accuracy on the first ten classes, protocol {protocol}" + (f", {what}" if what else "")
+    title = f"First ten classes, protocol {protocol}" + (f", {what}" if what else "")
     return draw(paint, title, "Held-out drawings; all classes learned so far compete.", _in_words(series, "first"), 3.4)
 
 
@@ -146,7 +146,7 @@ def _in_words(series: Sequence[Series], field: str) -> str:
 
 
 MEASURES = (
-    ("loss", "loss (cross-entropy and spikes, nats)"),
+    ("loss", "loss (nats)"),
     ("accuracy", "accuracy of the batch (%)"),
     ("spikes_per_neuron", "spikes per neuron and inference"),
 )
@@ -181,24 +181,34 @@ def training_panels(networks: Sequence[tuple[str, str, Network]]) -> list[Figure
                     x = [row["step"] for row in rows]
                     y = scale * np.array([row[measure] for row in rows])
                     axes.plot(x, y, color=c, linewidth=0.6, alpha=0.35)
-                    axes.plot(x, running_mean(y, SMOOTHED), color=c, label=label if rows[0] is network.metrics[0] else None)
+                    first = rows[0] is network.metrics[0]  # one entry of the legend for both stages
+                    axes.plot(x, running_mean(y, SMOOTHED), color=c, label=label if first else None)
             ends = {n.config.train.warm_steps for _, _, n in shown if n.config.train.meta_steps}
             for end in sorted(ends - {0}):
                 axes.axvline(end, color=colour("ink"), linewidth=0.8, linestyle=(0, (2, 2)))
-                axes.text(end, 1.01, "meta-steps \u2192", transform=axes.get_xaxis_transform(), fontsize=8)
-                axes.text(end, 1.01, "\u2190 warm ", transform=axes.get_xaxis_transform(), fontsize=8, ha="right")
+                for name, side, shift in (("\u2190 warm", "right", -5), ("meta \u2192", "left", 5)):
+                    axes.annotate(
+                        name,
+                        (end, 1.01),
+                        (shift, 0),
+                        xycoords=axes.get_xaxis_transform(),
+                        textcoords="offset points",
+                        fontsize=8,
+                        ha=side,
+                    )
             axes.set(xlabel="step of the outer optimiser", ylabel=ylabel)
             axes.set_ylim(bottom=0)
             axes.set_xlim(left=0)
             legend_below(canvas, axes, 2)
 
         name = measure.replace("_", " ")
-        words = "; ".join(f"{label}: {n.metrics[0][measure]:.3g} to {n.metrics[-1][measure]:.3g}" for label, _, n in shown)
+        ends = [(label, n.metrics[0][measure], n.metrics[-1][measure]) for label, _, n in shown]
+        words = "; ".join(f"{label}: {first:.3g} to {last:.3g}" for label, first, last in ends)
         panels.append(
             draw(
                 paint,
                 f"Training: {name}",
-                f"Thin: as logged. Thick: running mean of {SMOOTHED} logged lines.",
+                f"Thin: as logged. Thick: mean of {SMOOTHED} logged lines around, within a stage.",
                 f"{name.capitalize()} from the first to the last logged step: {words}.",
             )
         )

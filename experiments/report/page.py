@@ -56,6 +56,7 @@ def render(runs: Sequence[Run]) -> str:
         sections=build_sections(runs),
         kind=lambda block: KINDS[type(block)],
         inline=inline,
+        tie=lambda text: text.replace(" %", "\u00a0%"),
         light=PALETTE,
     )
 

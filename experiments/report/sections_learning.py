@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from experiments.report import published
-from experiments.report.blocks import Figure, Figures, Note, Section, Table
+from experiments.report.blocks import Block, Figure, Figures, Note, Section, Table
 from experiments.report.drawing import CYCLE, PALETTE, cycle
 from experiments.report.energy import find, spike_rate, totals
 from experiments.report.figures_energy import joules
@@ -25,7 +26,8 @@ DEFINITIONS = (
 )
 INTERVALS = (
     "A number such as 80.1 ± 0.6 is the mean and half of the 95 % interval (Student's t) over draws of one trained "
-    "network: it covers the order of the classes or the drawn output layer, not another training. Without ± there was one draw."
+    "network: it covers the order of the classes or the drawn output layer, not another training. The class-mean head "
+    "does not depend on the order once all classes are in. Without ± there was one draw."
 )
 
 
@@ -61,11 +63,12 @@ def _trained(run: Run) -> str:
     twin = "; its conventional twin (same layers, ReLU) stands beside it" if len(run.networks) > 1 else ""
     rows = run.network.metrics
     done = f", {rows[-1]['step']:,} of them done" if rows and rows[-1]["step"] < _steps(run) else ""
+    widths, size = "-".join(map(str, c.network.widths)), f"{c.data.size}\u00d7{c.data.size}"
     return (
-        f"{run.label}: {neuron} with {'-'.join(map(str, c.network.widths))} channels, {gates}, on "
-        f"{c.data.name} ({c.data.size}\u00d7{c.data.size}), seed {c.seed}{twin}. Trained for {c.train.warm_steps:,} steps of "
-        f"plain classification and {c.train.meta_steps:,} meta-steps{done}. Meta-test: {c.data.meta_test_classes:,} unseen "
-        f"classes, {c.meta_test.shots} drawings of each learned in one pass, the others held out."
+        f"{run.label}: {neuron} with {widths} channels, {gates}, on {c.data.name} ({size}), "
+        f"seed {c.seed}{twin}. Trained for {c.train.warm_steps:,} steps of plain classification and "
+        f"{c.train.meta_steps:,} meta-steps{done}. Meta-test: {c.data.meta_test_classes:,} unseen classes, "
+        f"{c.meta_test.shots} drawings of each learned in one pass, the others held out."
     )
 
 
@@ -90,7 +93,7 @@ def _key_accuracies(runs: Sequence[Run]) -> Table | None:
 
 
 def _facts(runs: Sequence[Run]) -> Table:
-    names = ("spikes per neuron and inference (PLN)", "spike mismatches with torch", "energy, spiking on Loihi")
+    names = ("spikes per neuron and inference (PLN)", "spike slots that differ from torch", "energy, spiking on Loihi")
     names += ("energy, twin on GPU", "energy, twin on Loihi")
     columns = []
     for run in runs:
@@ -100,7 +103,10 @@ def _facts(runs: Sequence[Run]) -> Table:
             spikes = spike_rate(run.energy, SPIKING)
         mismatches = DASH
         if run.certificate is not None:
-            mismatches = "; ".join(f"{c.backend} {c.mismatches:,} of {c.slots:,}" for c in run.certificate.comparisons)
+            alike: dict[str, list[str]] = {}
+            for one in run.certificate.comparisons:
+                alike.setdefault(f"{one.mismatches:,} of {one.slots:,}", []).append(one.backend)
+            mismatches = "; ".join(f"{count} ({', '.join(names)})" for count, names in alike.items())
         found = [find(every, n, d) for n, d in ((SPIKING, "loihi"), (TWIN, "gpu"), (TWIN, "loihi"))]
         energies = [DASH if total is None else f"{joules(total.joules)} (modelled)" for total in found]
         columns.append((DASH if spikes is None else f"{spikes:.3f}", mismatches, *energies))
@@ -152,12 +158,13 @@ def _without_meta_test(runs: Sequence[Run]) -> list[Note]:
     return notes
 
 
-def _with_tables(panels: list[Figure], runs: Sequence[Run], field: str, title: str) -> list:
+def _with_tables(panels: list[Figure], runs: Sequence[Run], field: str, title: str, closed: bool) -> list[Block]:
     tables = [
         accuracy_table(named_networks(runs), p, field, f"{title}, protocol {p} (%), by number of classes")
         for p in PROTOCOLS
     ]
-    return ([Figures(tuple(panels))] if panels else []) + [table for table in tables if table is not None]
+    figures: list[Block] = [Figures(tuple(panels))] if panels else []
+    return figures + [replace(table, closed=closed) for table in tables if table is not None]
 
 
 def accuracy(runs: Sequence[Run]) -> Section:
@@ -165,7 +172,7 @@ def accuracy(runs: Sequence[Run]) -> Section:
     on_omniglot = all(run.config.data.name == published.DATASET for run in runs)
     section = Section("accuracy", "Accuracy against number of classes", [*_without_meta_test(runs)])
     panels = [accuracy_panel(series, protocol, what, on_omniglot) for protocol, what, series in _panels(runs)]
-    section.blocks += _with_tables(panels, runs, "test", "Held-out accuracy")
+    section.blocks += _with_tables(panels, runs, "test", "Held-out accuracy", False)
     if on_omniglot:
         section.blocks.append(published_table())
     else:
@@ -178,7 +185,7 @@ def forgetting(runs: Sequence[Run]) -> Section:
     """Accuracy on the first ten classes as learning goes on."""
     section = Section("forgetting", "Forgetting: the first ten classes as learning goes on")
     panels = [forgetting_panel(series, protocol, what) for protocol, what, series in _panels(runs)]
-    section.blocks += _with_tables(panels, runs, "first", "Held-out accuracy on the first ten classes")
+    section.blocks += _with_tables(panels, runs, "first", "Held-out accuracy on the first ten classes", True)
     if not panels:
         section.blocks.append(Note("No meta-test yet, so nothing could be forgotten.", True))
     return section
@@ -188,7 +195,8 @@ def training(runs: Sequence[Run]) -> Section:
     """Curves of metrics.jsonl."""
     section = Section("training", "Training")
     networks = [(label, cycle(i), n) for i, (label, n) in enumerate(named_networks(runs))]
-    section.blocks += [Note(f"{label}: no metrics.jsonl, so no curves.", True) for label, _, n in networks if not n.metrics]
+    without = [label for label, _, n in networks if not n.metrics]
+    section.blocks += [Note(f"{label}: no metrics.jsonl, so no curves.", True) for label in without]
     panels = training_panels(networks)
     if panels:
         section.blocks.append(Figures(tuple(panels)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,7 +47,8 @@ def _inside(run: Run) -> list[Block]:
     try:
         model, data = load(run.folder.path), load_data(run.config)
     except (UserError, OSError) as error:
-        return [Note(f"{run.label}: no spikes and gates, since the network or its data could not be loaded: {error}", True)]
+        why = f"the network or its data could not be loaded: {error}"
+        return [Note(f"{run.label}: no spikes and gates, since {why}", True)]
     blocks: list[Block] = []
     if data.dataset.sha256 != run.provenance.get("data_sha256", data.dataset.sha256):
         blocks.append(Note(f"{run.label}: the {name} data here are not those of the run (other hash).", True))
@@ -76,7 +78,8 @@ def _likeness_table(found: Gates) -> Table:
 
 def energy(runs: Sequence[Run]) -> Section:
     """Energy by device, by part and by layer."""
-    section = Section("energy", "Energy", [Note("Every joule here is modelled, not measured: exact counts of operations times published prices.")])
+    text = "Every joule here is modelled, not measured: exact counts of operations times published prices."
+    section = Section("energy", "Energy", [Note(text)])
     for run in runs:
         section.blocks += _subtitle(runs, run)
         every = book.totals(run.energy)
@@ -107,9 +110,11 @@ def _energy(run: Run, every: list[book.Total]) -> list[Block]:
 def _shares(run: Run, every: list[book.Total]) -> list[str]:
     """Share of the neuromodulation, and the break-even spike rates, in words."""
     notes = []
-    on = [t for t in every if t.network == SPIKING and t.convention == book.EXACT and t.device in ("loihi", "cmos45-fp32")]
+    found = [book.find(every, SPIKING, device) for device in ("loihi", "cmos45-fp32")]
+    on = [t for t in found if t is not None]
     shares = "; ".join(
-        f"on {t.device} the NM network takes {100 * t.share('NM'):.1f} % and the gates {100 * t.share('gates'):.1f} %" for t in on
+        f"on {t.device} the NM network takes {100 * t.share('NM'):.1f} % and the gates {100 * t.share('gates'):.1f} %"
+        for t in on
     )
     if shares:
         notes.append(f"Price of neuromodulation in the spiking network: {shares} of the energy of an inference.")
@@ -126,11 +131,15 @@ def _shares(run: Run, every: list[book.Total]) -> list[str]:
         if even is None:
             texts.append(f"on {t.device} the spiking network takes {cost} and would take more even without a spike")
         else:
-            texts.append(f"on {t.device} it takes {cost}, and both are equal at {even:.3f} spikes a neuron ({even / steps:.3f} a step)")
+            equal = f"{even:.3f} spikes a neuron ({even / steps:.3f} a step)"
+            texts.append(f"on {t.device} it takes {cost}, and both are equal at {equal}")
     if texts:
         notes.append(
-            f"Break-even at {rate:.3f} spikes per neuron and inference ({rate / steps:.3f} a step), all spiking layers: "
-            f"{'; '.join(texts)}. Accumulates are taken as proportional to the spike rate."
+            f"Spiking against its twin, on the same row: at {rate:.3f} spikes per neuron and inference "
+            f"({rate / steps:.3f} a step, all spiking layers), {'; '.join(texts)}. Accumulates are taken as "
+            "proportional to the spike rate. The twin is full precision on the rows that say so; one quantised to "
+            f"{math.ceil(math.log2(steps + 1))} bits, as many as {steps} steps can tell apart, would be cheaper "
+            "(nearest row: cmos45-int8)."
         )
     return notes
 
@@ -145,14 +154,16 @@ def accuracy_energy(runs: Sequence[Run]) -> Section:
             mean = network.summary("strict", run.config.export.head, run.config.export.classes)
             its = [t for t in every if t.network == network.name and t.convention == book.EXACT]
             if mean is None or not its:
-                section.blocks.append(missing(f"accuracy and energy of the {network.name} network", run, "both are needed here"))
+                what = f"accuracy together with energy of the {network.name} network"
+                section.blocks.append(missing(what, run, "both are needed here"))
                 continue
             label = f"{run.label}: {network.name}" if len(runs) > 1 else network.name
             hue = CYCLE[i % len(CYCLE)] if len(runs) > 1 else figures_energy.NETWORK_COLOURS[network.name]
             spots.append(figures_energy.Spot(label, network.name == TWIN, hue, mean.test, its))
     if spots:
         kinds = {(run.config.export.head, run.config.export.classes) for run in runs}
-        what = "Exported heads: " + "; ".join(f"{head}, after {n:,} classes" for head, n in sorted(kinds)) + ", protocol strict."
+        heads = "; ".join(f"{head}, after {n:,} classes" for head, n in sorted(kinds))
+        what = f"Exported head: {heads}, protocol strict."
         section.blocks.append(Figures((figures_energy.accuracy_energy(spots, what),)))
     return section
 
@@ -170,9 +181,9 @@ def fidelity(runs: Sequence[Run]) -> Section:
         if one is not None:
             section.blocks.append(
                 Note(
-                    f"{one.samples:,} held-out drawings on every backend, against {one.reference}: a spike slot is one neuron at "
-                    "one step of one drawing. The margin of a first divergence is how far the silent neuron was from its "
-                    "threshold: a margin of the size of rounding explains it."
+                    f"{one.samples:,} held-out drawings on every backend, against {one.reference}: a spike slot is one "
+                    "neuron at one step of one drawing. The margin of a first divergence is how far the silent neuron "
+                    "was from its threshold: a margin of the size of rounding explains it."
                 )
             )
         section.blocks += [tables.fidelity_table(certificate), tables.fidelity_layers_table(certificate)]

@@ -74,8 +74,8 @@ def summarise(outcomes: Iterable[Outcome]) -> list[Summary]:
     ]
 
 
-def correlations(vectors: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[float | None, float | None]:
-    """Mean Pearson correlation over pairs of vectors of the same label, and over pairs of different labels.
+def correlations(vectors: np.ndarray, labels: np.ndarray) -> tuple[float | None, float | None]:
+    """Mean Pearson correlation over pairs of vectors (B, n) of the same label (B,), and of different labels.
 
     A pair with a constant vector has no correlation and is left out; None where no pair remains.
     """

@@ -95,12 +95,14 @@ def _device_order(total: Total) -> int:
 
 
 def device_table(every: Sequence[Total]) -> Table:
-    """Source of every device's prices, and what they leave out."""
-    rows = []
+    """Source of every device's prices, and what they leave out; devices that share both on one row."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for name, source in {t.device: t.source for t in every if t.convention == EXACT}.items():
         device = DEVICES.get(name)
-        rows.append((name, device.description if device else DASH, source, device.leaves_out if device else DASH))
-    return Table("Devices, sources, and what the prices leave out", ("device", "what", "source", "leaves out"), tuple(rows), 4)
+        what = f"{name} ({device.description})" if device else name
+        groups.setdefault((source, device.leaves_out if device else DASH), []).append(what)
+    rows = tuple(("; ".join(names), source, leaves_out) for (source, leaves_out), names in groups.items())
+    return Table("Devices, sources, and what the prices leave out", ("devices", "source", "leaves out"), rows, 3)
 
 
 def fidelity_table(certificate: Certificate) -> Table:
@@ -162,7 +164,8 @@ def timing_table(run: Run) -> Table | None:
         )
         for row in run.simulations
     )
-    return Table("Time of the simulations", ("backend", "samples", "build (s)", "run (s)", "run (ms a sample)"), rows, 1)
+    columns = ("backend", "samples", "build (s)", "run (s)", "run (ms a sample)")
+    return Table("Time of the simulations", columns, rows, 1)
 
 
 def write_tables(run: Run) -> list[Path]:

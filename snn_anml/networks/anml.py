@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_anml.config import NetworkConfig
-from snn_anml.encoding import encode
+from snn_anml.encoding import Encoding, encode
 from snn_anml.networks.layers import NormedConv, make_neuron
 from snn_anml.networks.neuromodulation import Neuromodulation
 
@@ -72,6 +72,16 @@ class ANML(nn.Module):
     def steps(self) -> int:
         """T, time steps an inference; 1 for the conventional twin."""
         return self.config.steps if self.config.neuron == "lif" else 1
+
+    @property
+    def encoding(self) -> Encoding:
+        """How pictures enter, see `snn_anml.encoding`."""
+        return self.config.encoding
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a picture."""
+        return 1, self.size, self.size
 
     def activity(self, x: Tensor, generator: torch.Generator | None = None) -> Activity:
         """Runs all steps on pictures x (B, 1, H, W) in [0, 1]; `generator` is needed for rate encoding."""

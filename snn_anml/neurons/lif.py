@@ -68,8 +68,14 @@ def lif_eager(
     return torch.stack(spikes), torch.stack(membranes)
 
 
+def _empty_steps(one: Tensor, steps: int) -> Tensor:
+    """Uninitialised (steps, ...) in the memory format of one step, so that channels-last stays channels-last."""
+    strides = (one.numel(), *torch.empty_like(one).stride())
+    return torch.empty_strided((steps, *one.shape), strides, dtype=one.dtype, device=one.device)
+
+
 def _forward_scan(currents: Tensor, steps: int, p: LIFParameters) -> tuple[Tensor, Tensor]:
-    v = torch.empty((steps, *currents.shape[1:]), dtype=currents.dtype, device=currents.device)
+    v = _empty_steps(currents[0], steps)
     s = torch.empty_like(v)
     for t in range(steps):
         current = currents[t] if len(currents) > 1 else currents[0]
@@ -89,13 +95,22 @@ def _forward_scan(currents: Tensor, steps: int, p: LIFParameters) -> tuple[Tenso
 
 
 def _reverse_scan(gs: Tensor | None, gv: Tensor | None, v: Tensor, p: LIFParameters, static: bool) -> Tensor:
-    """Gradient with respect to the currents; (1, ...) if `static`, that is, one current served every step."""
-    a = torch.zeros_like(v) if gs is None else p.surrogate.derivative(v - p.threshold).mul_(gs)
-    if gv is not None:
-        a += gv
-    for t in range(len(v) - 2, -1, -1):
-        carried = a[t + 1] if p.reset != "zero" else a[t + 1].masked_fill(v[t] > p.threshold, 0)
-        a[t].add_(carried, alpha=p.beta)
+    """Gradient with respect to the currents; (1, ...) if `static`, that is, one current served every step.
+
+    Step by step, so that what is worked on stays in the cache.
+    """
+    steps = len(v)
+    a = torch.empty_like(v)
+    for t in range(steps - 1, -1, -1):
+        if gs is None:
+            a[t].zero_()
+        else:
+            torch.mul(p.surrogate.derivative(v[t] - p.threshold), gs[t], out=a[t])
+        if gv is not None:
+            a[t].add_(gv[t])
+        if t < steps - 1:
+            carried = a[t + 1] if p.reset != "zero" else a[t + 1].masked_fill(v[t] > p.threshold, 0)
+            a[t].add_(carried, alpha=p.beta)
     return a.sum(0, keepdim=True) if static else a
 
 

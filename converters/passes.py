@@ -1,0 +1,78 @@
+"""Changes of a graph that make it fit a purpose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from converters.graph import LIF, SYNAPSES, Affine, Conv2d, Graph, Input, Node
+
+SIGNIFICAND_BITS = 24
+"""Of a float32: every integer up to 2^24 is exact."""
+
+
+class Snapped(NamedTuple):
+    """A graph with snapped weights, the names of the synapses whose sums are now exact, and of those left alone."""
+
+    graph: Graph
+    exact: tuple[str, ...]
+    inexact: tuple[str, ...]
+
+
+def snap(graph: Graph, input_bits: int) -> Snapped:
+    """Rounds weights to dyadic grids, so fine that they hardly change and so coarse that every sum is exact.
+
+    A synaptic sum of float32 numbers depends on the order of its adds, and every simulator has its own. But where
+    inputs are multiples of 2^-p (spikes: p = 0) of at most 1, and weights and bias of an output are multiples of
+    2^-q with (sum of |weights| + |bias|) 2^(p + q) <= 2^24, no partial sum is ever rounded, in whatever order. All
+    that is left of a LIF network are operations on single numbers, which IEEE 754 fixes; so every simulator gets the
+    same spikes by construction and not by luck. Each output gets its own q, the largest that fits: weights move by
+    at most 2^-(q + 1), about the rounding of a float32 sum.
+
+    Synapses fed by a spiking layer or by the input are snapped. Others (fed by a ReLU or an average) are left as
+    they are.
+
+    Args:
+        graph: the network.
+        input_bits: p of a constant input: its values are multiples of 2^-p in [0, 1].
+    """
+    nodes: list[Node] = []
+    exact: list[str] = []
+    inexact: list[str] = []
+    for node, sources in graph.walk():
+        if isinstance(node, SYNAPSES):
+            bits = _fraction_bits(sources[0], input_bits)
+            (inexact if bits is None else exact).append(node.name)
+            if bits is not None:
+                node = _snap_node(node, bits)
+        nodes.append(node)
+    return Snapped(Graph(tuple(nodes), graph.steps), tuple(exact), tuple(inexact))
+
+
+def _fraction_bits(source: Node, input_bits: int) -> int | None:
+    """p, where the source sends multiples of 2^-p of at most 1; None where it does not."""
+    if isinstance(source, LIF):
+        return 0
+    if isinstance(source, Input):
+        return input_bits if source.encoding == "constant" else 0
+    return None
+
+
+def _snap_node(node: Conv2d | Affine, input_bits: int) -> Conv2d | Affine:
+    weight, bias = node.weight.astype(np.float64), node.bias.astype(np.float64)
+    rows = weight.reshape(len(weight), -1)
+    bound = np.abs(rows).sum(1) + np.abs(bias)
+    bits = np.full(len(rows), SIGNIFICAND_BITS - input_bits)
+    positive = bound > 0
+    bits[positive] -= np.ceil(np.log2(bound[positive])).astype(int)
+    while True:
+        scale = np.exp2(bits)
+        snapped, offset = np.rint(rows * scale[:, None]), np.rint(bias * scale)
+        over = (np.abs(snapped).sum(1) + np.abs(offset)) * 2.0**input_bits > 2.0**SIGNIFICAND_BITS
+        if not over.any():
+            break
+        bits[over] -= 1
+    weight = (snapped / scale[:, None]).reshape(weight.shape).astype(np.float32)
+    return replace(node, weight=weight, bias=(offset / scale).astype(np.float32))

@@ -1,0 +1,96 @@
+"""Tables of the documentation that are made from the code, so that no key and no constant is typed twice.
+
+A page says where: `<!-- table: NAME -->`, with a name of `TABLES`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
+import yaml
+from docstring_parser import DocstringStyle, parse
+
+from converters.energy import DEVICES
+from experiments.report.published import CLASSES, CURVES, POINTS
+from snn_anml.config import RunConfig
+
+MARK = re.compile(r"<!-- table: (\w+) -->")
+PRICES = ("accumulate", "multiply_accumulate", "gate_multiply", "neuron_update", "add", "bias_add")
+PICO = 1e-12
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def configuration() -> str:
+    """Every key of `RunConfig`, with its type, default and meaning."""
+    sections, top = [], []
+    about = _meanings(RunConfig)
+    for field in fields(RunConfig):
+        default = _default(field)
+        if not is_dataclass(default):
+            top.append((f"`{field.name}`", f"`{field.type}`", f"`{_yaml(default)}`", about[field.name]))
+            continue
+        meanings = _meanings(type(default))
+        rows = [
+            (f"`{field.name}.{f.name}`", f"`{f.type}`", f"`{_yaml(_default(f))}`", meanings[f.name])
+            for f in fields(default)
+        ]
+        summary = inspect.getdoc(type(default)).splitlines()[0]  # type: ignore[union-attr]
+        sections.append(f"## {field.name}\n\n{summary}\n\n{_table(('key', 'type', 'default', 'meaning'), rows)}")
+    first = f"## The run\n\n{_table(('key', 'type', 'default', 'meaning'), top)}"
+    return "\n\n".join([first, *sections])
+
+
+def _meanings(config: type) -> dict[str, str]:
+    """What the docstring says of every key; one that it does not explain is an error of the documentation."""
+    found = {p.arg_name: p.description or "" for p in parse(inspect.getdoc(config) or "", DocstringStyle.GOOGLE).params}
+    for field in fields(config):
+        if not is_dataclass(_default(field)) and not found.get(field.name):
+            raise ValueError(f"{config.__name__}.{field.name} has no description in its docstring; add one.")
+    return {name: " ".join(text.split()) for name, text in found.items()}
+
+
+def devices() -> str:
+    """Prices of every device, then where they are from and what they leave out."""
+    prices = (
+        (f"`{d.name}`", d.description, d.kind, *(f"{getattr(d, price) / PICO:.4g}" for price in PRICES))
+        for d in DEVICES.values()
+    )
+    head = ("name", "device", "kind", *(price.replace("_", " ") for price in PRICES))
+    sources = ((f"`{d.name}`", d.source, d.leaves_out) for d in DEVICES.values())
+    return f"{_table(head, prices)}\n\n{_table(('name', 'source', 'leaves out'), sources)}"
+
+
+def published() -> str:
+    """Accuracies of others, %, as the report draws them."""
+    curves = ((c.source, *(f"{c.accuracy[n]:g}" for n in CLASSES)) for c in CURVES)
+    points = ((p.source, f"{value:g} after {n} classes") for p in POINTS for n, value in p.accuracy.items())
+    return f"{_table(('source', *map(str, CLASSES)), curves)}\n\n{_table(('source', 'accuracy'), points)}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "configuration": configuration,
+    "devices": devices,
+    "published": published,
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for every page."""
+    return MARK.sub(lambda mark: TABLES[mark[1]](), markdown)
