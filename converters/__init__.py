@@ -1,5 +1,6 @@
 """Exact export of spiking networks: a neutral graph, simulators that run it, and proof that they agree."""
 
+from converters import energy
 from converters.anml import record_anml
 from converters.certificate import Certificate, certify, load_certificate, save_certificate
 from converters.fidelity import Fidelity, compare
@@ -31,6 +32,7 @@ __all__ = [
     "certify",
     "compare",
     "encode_inputs",
+    "energy",
     "from_torch",
     "graph_hash",
     "load_certificate",
