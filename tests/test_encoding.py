@@ -46,7 +46,7 @@ def test_rate_has_the_intensity_as_its_mean_and_follows_its_generator():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="pass a torch.Generator"):
+    with pytest.raises(UserError, match=r"pass a torch\.Generator"):
         encode(picture(), "rate", 3)
-    with pytest.raises(UserError, match="'morse'.*constant, rate, latency"):
+    with pytest.raises(UserError, match=r"'morse'.*constant, rate, latency"):
         encode(picture(), "morse", 3)

@@ -1,0 +1,127 @@
+"""The sequential meta-test: what is learned, scored, picked and repeated."""
+
+import numpy as np
+import pytest
+import torch
+
+from snn_anml.config import MetaTestConfig, NetworkConfig
+from snn_anml.errors import UserError
+from snn_anml.meta.rates import CANDIDATES, candidates, pick_rates
+from snn_anml.meta.sequential import extract_features, meta_test
+from snn_anml.meta.trial import Trial, accuracy_by_class
+from snn_anml.networks import ANML
+
+CONFIG = MetaTestConfig(milestones=(2, 5, 12), draws=3, paper_draws=2, selection_draws=1, shots=4)
+
+
+def features(classes=12, drawings=6, width=400, noise=0.3, seed=0):
+    """Drawings scattered around a random, non-negative mean of their class."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.rand((classes, 1, width), generator=generator)
+    return (means + noise * torch.randn((classes, drawings, width), generator=generator)).clamp(min=0)
+
+
+def run(config=CONFIG, seed=0, noise=0.3):
+    return meta_test(features(noise=noise), features(seed=9, noise=noise), np.arange(100, 112), config, seed)
+
+
+def test_every_protocol_head_draw_and_milestone_has_one_outcome():
+    outcomes, learned = run()
+    keys = [(o.protocol, o.head, o.draw, o.classes) for o in outcomes]
+    assert len(set(keys)) == len(keys) == (3 + 2) * 3 * 3
+    assert set(learned) == {(head, n) for head in CONFIG.heads for n in CONFIG.milestones}
+    for o in outcomes:
+        assert all(0 <= a <= 1 for a in (o.train_accuracy, o.test_accuracy, o.first_test_accuracy))
+        if o.classes <= 10:
+            assert o.first_test_accuracy == o.test_accuracy
+
+
+def test_equal_seeds_repeat_and_other_seeds_do_not():
+    assert run()[0] == run()[0]
+    accuracies = [[o.test_accuracy for o in run(seed=s, noise=2.0)[0]] for s in (0, 1)]
+    assert accuracies[0] != accuracies[1]
+
+
+def test_learned_heads_are_those_that_were_scored():
+    outcomes, learned = run(noise=2.0)
+    for (head, classes), what in learned.items():
+        order = what.classes - 100
+        assert len(order) == classes
+        right = accuracy_by_class(what.head, features(noise=2.0)[order, CONFIG.shots :]).mean()
+        (scored,) = (o for o in outcomes if (o.protocol, o.head, o.classes, o.draw) == ("strict", head, classes, 0))
+        assert right == pytest.approx(scored.test_accuracy)
+        assert what.learning_rate == scored.learning_rate
+
+
+def test_held_out_drawings_are_not_learned_from():
+    f = features()
+    changed = f.clone()
+    changed[:, CONFIG.shots :] = 0
+    for head in CONFIG.heads:
+        before, after = (Trial(head, x, CONFIG.shots).run(0.01, (5, 12)) for x in (f, changed))
+        for a, b in zip(before, after, strict=True):
+            assert torch.equal(a.head.weight, b.head.weight)
+            assert a.train == b.train
+
+
+def test_well_separated_classes_are_learned_and_chance_is_chance():
+    outcomes, _ = run(noise=0.05)
+    assert min(o.test_accuracy for o in outcomes if o.head == "class-mean") == 1
+    assert np.mean([o.test_accuracy for o in outcomes if o.head == "adam" and o.classes == 12]) > 5 / 12
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.rand((12, 6, 400), generator=rng)
+    chance = [o.test_accuracy for o in meta_test(noise, noise, np.arange(12), CONFIG, 0)[0] if o.classes == 12]
+    assert np.mean(chance) < 0.3
+
+
+def test_rates_are_picked_on_the_given_classes_for_each_milestone():
+    tried = []
+
+    class Fake(Trial):
+        def run(self, learning_rate, milestones):
+            raise AssertionError
+
+    def run_all(runs):
+        results = []
+        for _, rate, milestones in runs:
+            tried.append((rate, milestones))
+            # the best rate is 0.4 early and 0.2 late
+            best = {m: 0.4 if m <= 100 else 0.2 for m in milestones}
+            results.append([type("S", (), {"test": 1 - abs(rate - best[m])})() for m in milestones])
+        return results
+
+    trials = [Fake("sgd", torch.zeros(300, 1, 1), 1)]
+    picked = pick_rates((0.1, 0.2, 0.4, 0.8), trials, (10, 100, 200, 600), run_all)
+    assert picked == {10: 0.4, 100: 0.4, 200: 0.2, 600: 0.2}
+    assert (0.8, (200,)) not in tried
+    assert (0.1, (200,)) in tried
+    assert not any(600 in milestones for _, milestones in tried)  # there are only 300 classes to pick on
+
+
+def test_rates_of_sgd_scale_with_the_features():
+    f = features()
+    assert candidates("adam", f) == CANDIDATES["adam"]
+    np.testing.assert_allclose(np.array(candidates("sgd", 2 * f)) * 4, candidates("sgd", f), rtol=1e-6)
+
+
+def test_features_are_those_of_the_network_in_evaluation_mode():
+    model = ANML(NetworkConfig(widths=(4, 6), nm_widths=(3,)), 5, size=12)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 6, 12, 12), dtype=np.uint8))
+    classes = np.array([4, 1, 6])
+    f, spikes = extract_features(model, images, classes, batch=4)
+    assert f.shape == (3, 6, model.feature_count)
+    x = images[classes].flatten(0, 1)[:, None].float() / 256
+    with torch.no_grad():
+        activity = model.eval().activity(x)
+    torch.testing.assert_close(f.flatten(0, 1), activity.features)
+    total = sum(layer.sum().item() for layer in activity.pln) / (
+        18 * sum(layer[0, 0].numel() for layer in activity.pln)
+    )
+    assert spikes == pytest.approx(total)
+
+
+def test_too_many_classes_or_shots_are_refused():
+    with pytest.raises(UserError, match="20 classes, but there are 12"):
+        run(MetaTestConfig(milestones=(20,), shots=4))
+    with pytest.raises(UserError, match="a class has 6 drawings"):
+        run(MetaTestConfig(milestones=(2,), shots=6))
