@@ -17,6 +17,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from converters.graph import NODE_TYPES, SCHEMA_VERSION, Graph, Node
+from snn_anml.checkpoint import sorted_header
 from snn_anml.errors import UserError
 from snn_anml.files import write_whole
 
@@ -32,7 +33,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
         "graph": description,
         "sha256": _hash(description, tensors),
     }
-    content = save_tensors(tensors, metadata)
+    content = sorted_header(save_tensors(tensors, metadata))
     write_whole(Path(path), lambda temporary: temporary.write_bytes(content))
 
 

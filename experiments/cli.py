@@ -3,73 +3,122 @@
 from __future__ import annotations
 
 import csv
+import errno
 import sys
+from argparse import PARSER, SUPPRESS, Action
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-import converters
-from converters import energy
-from experiments import pipeline
 from experiments.allocator import keep_large_buffers
-from experiments.run_folder import RunFolder, add_config, one_sentence, parsed_config
+from experiments.config_file import ConfigFile, add_config, one_sentence, parsed_config
+from experiments.run_folder import RunFolder, sole_writer
 from snn_anml import __version__
 from snn_anml.config import RunConfig
 from snn_anml.data import DATASETS, fetch_dataset
 from snn_anml.errors import UserError
-from snn_anml.model_io import check_device
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# Faults of the place that is read or written, never of the program.
+_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 
 
-def _config_parser(description: str) -> ArgumentParser:
-    parser = ArgumentParser(description=description, exit_on_error=False)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML configuration; options override it.")
-    parser.add_argument("--out", type=Path, default=None, help="Run folder (default: runs/DATASET_NEURON).")
-    parser.add_argument("--resume", action="store_true", help="Go on with the run in --out.")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda.")
+class _Help(DefaultHelpFormatter):
+    """Help with defaults, without the names of Python types."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        shown = action.option_strings and action.nargs != 0 and action.default not in (None, SUPPRESS)
+        return f"{text} (default: %(default)s)" if shown else text
+
+    def _format_action_invocation(self, action: Action) -> str:
+        return "one of" if action.nargs == PARSER else super()._format_action_invocation(action)
+
+
+def _parser(description: str, usage: str | None = None) -> ArgumentParser:
+    # No --print_config: a run's config.yaml is the template, and holds settings only.
+    return ArgumentParser(
+        description=description, usage=usage, exit_on_error=False, formatter_class=_Help, print_config=None
+    )
+
+
+def _config_parser(command: str, description: str) -> ArgumentParser:
+    usage = (
+        f"snn-anml {command} [--config FILE] [--out DIR] [--resume] [--seed N]\n"
+        f"{' ' * len(f'usage: snn-anml {command}')} [--device cpu|cuda] [--SECTION.KEY VALUE ...]"
+    )
+    parser = _parser(description, usage)
+    parser.add_argument(
+        "--config", action=ConfigFile, metavar="FILE", help="YAML configuration; later options override it"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="DIR", help="run folder (default: runs/DATASET_NEURON)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--device", type=str, default="cpu", metavar="cpu|cuda", help="where to compute")
     add_config(parser)
     return parser
 
 
 def _run_parser(description: str, several: bool = False) -> ArgumentParser:
-    parser = ArgumentParser(description=description, exit_on_error=False)
-    parser.add_argument("run", type=Path, nargs="+" if several else None, help="Run folder.", metavar="RUN")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda.")
+    parser = _parser(description)
+    nargs, text = ("+", "run folders, side by side") if several else (None, "run folder")
+    parser.add_argument("run", type=Path, nargs=nargs, help=text, metavar="RUN")
     return parser
 
 
 def build_parser() -> ArgumentParser:
     """The parser of `snn-anml`, with `--help` on every level."""
     description = "Spiking neuromodulated meta-learning (ANML), exact export to simulators, energy estimates."
-    parser = ArgumentParser(prog="snn-anml", version=__version__, description=description, exit_on_error=False)
-    commands = parser.add_subcommands(required=True)
-    everything = _config_parser("Everything: train, meta-test, export, energy, report.")
-    commands.add_subcommand("run", everything, help="train, meta-test, export, energy, report")
-    commands.add_subcommand("train", _config_parser("Meta-trains a network."), help="meta-train a network")
-    commands.add_subcommand(
-        "meta-test", _run_parser("Learns the meta-test classes one after another."), help="sequential meta-test"
+    parser = ArgumentParser(
+        prog="snn-anml", version=__version__, description=description, exit_on_error=False, formatter_class=_Help
     )
-    export = _run_parser("Exports a network with its learned head, and checks the simulation against torch.")
-    export.add_argument("--target", nargs="+", default=None, help=f"of {', '.join(converters.backends())}")
-    export.add_argument("--check", type=int, default=None, metavar="N", help="held-out drawings to compare")
-    commands.add_subcommand("export", export, help="export to a simulator, with a fidelity certificate")
-    commands.add_subcommand("energy", _run_parser("Counts operations and estimates energy."), help="energy estimates")
-    report = _run_parser("Writes report.html of one run or of several.", several=True)
-    report.add_argument("--out", type=Path, default=None, help="the page (default: RUN/report.html)")
-    commands.add_subcommand("report", report, help="one page with figures and tables")
-    data = ArgumentParser(description="Datasets.", exit_on_error=False)
-    commands.add_subcommand("data", data, help="list or fetch datasets")
-    actions = data.add_subcommands(dest="action", required=True)
-    actions.add_subcommand("list", ArgumentParser(exit_on_error=False), help="where each dataset is looked for")
-    fetch = ArgumentParser(description="Downloads a dataset that is not here.", exit_on_error=False)
-    fetch.add_argument("name", help=f"of {', '.join(sorted(DATASETS))}")
-    actions.add_subcommand("fetch", fetch, help="download a dataset")
+    commands = parser.add_subcommands(required=True, title="commands", description=None)
+
+    def add(name: str, command: ArgumentParser, text: str) -> None:
+        commands.add_subcommand(name, command, help=text)
+        command.prog = f"snn-anml {name}"
+
+    everything = _config_parser("run", "Everything: train, meta-test, export, energy, report.")
+    add("run", everything, "train, meta-test, export, energy, report")
+    add("train", _config_parser("train", "Meta-trains a network."), "meta-train a network")
+    meta_test = _run_parser("Learns the meta-test classes one after another, with the trained network of a run.")
+    meta_test.add_argument("--device", type=str, default="cpu", metavar="cpu|cuda", help="where to compute")
+    add("meta-test", meta_test, "sequential meta-test")
+    export = _run_parser("Exports a network with its learned head, and checks simulators against torch.")
+    export.add_argument(
+        "--target",
+        nargs="+",
+        default=None,
+        metavar="NAME",
+        # Written out, since to ask `converters.backends()` is to import torch.
+        help="simulators, of interpreter, torch, nengo, nengo-dl (default: export.backends of the run)",
+    )
+    export.add_argument(
+        "--check", type=int, default=None, metavar="N", help="held-out drawings to compare (default: export.samples)"
+    )
+    add("export", export, "export to a simulator, with a fidelity certificate")
+    add("energy", _run_parser("Counts operations of an inference and estimates its energy."), "energy estimates")
+    report = _run_parser("Writes one page of one run or of several.", several=True)
+    report.add_argument("--out", type=Path, default=None, metavar="FILE", help="the page (default: RUN/report.html)")
+    add("report", report, "one page with figures and tables")
+    data = _parser("Datasets.")
+    add("data", data, "list or fetch datasets")
+    actions = data.add_subcommands(dest="action", required=True, title="commands", description=None)
+    fetch = _parser("Downloads a dataset that is not on this machine.")
+    fetch.add_argument("name", metavar="NAME", help=f"of {', '.join(sorted(DATASETS))}")
+    for name, action, text in (
+        ("list", _parser("Names the datasets, where each is looked for, and whether it is there."), "what there is"),
+        ("fetch", fetch, "download a dataset"),
+    ):
+        actions.add_subcommand(name, action, help=text)
+        action.prog = f"snn-anml data {name}"
     return parser
 
 
@@ -78,34 +127,47 @@ def _out(options: Namespace, config: RunConfig) -> RunFolder:
 
 
 def _run(options: Namespace, console: Console) -> None:
+    from experiments import pipeline
+
     config = parsed_config(options)
-    check_device(options.device)
-    report = pipeline.run_everything(config, _out(options, config), options.resume, options.device, console)
-    _show_accuracy(RunFolder(report.parent), console)
+    folder = _out(options, config)
+    with sole_writer(folder):
+        report = pipeline.run_everything(config, folder, options.resume, options.device, console)
+    _show_accuracy(folder, console)
     console.print(f"Report: {report}")
 
 
 def _train(options: Namespace, console: Console) -> None:
+    from experiments import pipeline
+
     config = parsed_config(options)
     folder = _out(options, config)
-    data = pipeline.load_data(config, options.device)
-    pipeline.run_training(config, folder, data, options.resume, options.device, console)
+    with sole_writer(folder):
+        data = pipeline.load_data(config, options.device)
+        pipeline.run_training(config, folder, data, options.resume, options.device, console)
     console.print(f"Model: {folder.model}")
 
 
 def _meta_test(options: Namespace, console: Console) -> None:
+    from experiments import pipeline
+
     folder = RunFolder(options.run)
     config = folder.require()
-    pipeline.run_meta_test(config, folder, pipeline.load_data(config, options.device), options.device, console)
+    with sole_writer(folder):
+        data = pipeline.load_data_of(folder, options.device)
+        pipeline.run_meta_test(config, folder, data, options.device, console)
     _show_accuracy(folder, console)
 
 
 def _export(options: Namespace, console: Console) -> None:
+    from experiments import pipeline
+
     folder = RunFolder(options.run)
     config = folder.require()
-    certificate = pipeline.run_export(
-        config, folder, pipeline.load_data(config), console, tuple(options.target or ()), options.check
-    )
+    targets = tuple(dict.fromkeys(options.target or ()))
+    with sole_writer(folder):
+        data = pipeline.load_data_of(folder)
+        certificate = pipeline.run_export(config, folder, data, console, targets, options.check)
     table = Table("backend", "spike slots", "mismatches", "largest output difference", "accuracy")
     for one in certificate.comparisons:
         accuracy = "" if one.accuracy is None else f"{one.accuracy:.4f}"
@@ -117,9 +179,13 @@ def _export(options: Namespace, console: Console) -> None:
 
 
 def _energy(options: Namespace, console: Console) -> None:
+    from converters import energy
+    from experiments import pipeline
+
     folder = RunFolder(options.run)
     config = folder.require()
-    rows = pipeline.run_energy(config, folder, pipeline.load_data(config))
+    with sole_writer(folder):
+        rows = pipeline.run_energy(config, folder, pipeline.load_data_of(folder))
     totals: dict[tuple[str, str], float] = {}
     for row in rows:
         if row["convention"] == "exact":
@@ -146,7 +212,7 @@ def _data(options: Namespace, console: Console) -> None:
         folder = fetch_dataset(options.fetch.name)
         console.print("Nothing to download: it is made on the spot." if folder is None else f"Data: {folder}")
         return
-    table = Table("name", "what", "looked for in", "found")
+    table = Table("name", "what", Column("looked for in", overflow="fold"), "found")
     for name, source in DATASETS.items():
         places = source.where()
         table.add_row(
@@ -183,22 +249,35 @@ COMMANDS: dict[str, Callable[[Namespace, Console], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 after one sentence on a user's mistake."""
-    parser = build_parser()
-    console = Console()
+    """Runs one command; returns the exit code: 0, 2 after one sentence on a user's mistake, 130 after Ctrl-C."""
+    command = ""
     try:
+        parser = build_parser()
         parsed = parser.parse_args(None if arguments is None else list(arguments))
         command = parsed.subcommand
         options = parser.instantiate(parsed)[command]
         keep_large_buffers()
-        COMMANDS[command](options, console)
-    except (UserError, FileNotFoundError, ArgumentError, yaml.YAMLError) as error:
-        print(f"snn-anml: {one_sentence(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        COMMANDS[command](options, Console())
+    except (UserError, ArgumentError) as error:
+        return _refuse(one_sentence(error))
+    except FileNotFoundError as error:
+        if error.errno is not None:  # not raised with a sentence of ours
+            raise
+        return _refuse(one_sentence(error))
+    except OSError as error:
+        if error.errno not in _PLACE:
+            raise
+        return _refuse(f"{error.filename or 'A file'}: {error.strerror}; choose another folder, or make room there.")
     except KeyboardInterrupt:
-        print("snn-anml: interrupted; go on with --resume.", file=sys.stderr)
-        return 130
+        again = "go on with --resume" if command in ("run", "train") else "run the command again"
+        print(f"snn-anml: interrupted; {again}.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"snn-anml: {sentence}", file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 if __name__ == "__main__":

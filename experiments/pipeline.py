@@ -18,10 +18,10 @@ from rich.console import Console
 import converters
 from converters import energy
 from experiments.progress import StageBar, TrainingBar
-from experiments.run_folder import RunFolder, open_run, training_hash
+from experiments.run_folder import RunFolder, check_data, open_run, training_hash
 from snn_anml.config import RunConfig
 from snn_anml.data import ClassSplit, Dataset, load_dataset, split_classes, with_rotations
-from snn_anml.data.tasks import PIXEL_SCALE, pictures
+from snn_anml.data.tasks import PIXEL_SCALE, pictures, sample_trajectories
 from snn_anml.errors import MissingExtraError, UserError
 from snn_anml.files import write_text
 from snn_anml.meta import Learner, Outcome, Stage, extract_features, meta_test, train
@@ -39,12 +39,54 @@ class Data:
 
 
 def load_data(config: RunConfig, device: str = "cpu") -> Data:
-    """The data that a configuration asks for."""
+    """The data that a configuration asks for.
+
+    Raises:
+        UserError: no such data or device, or a configuration that asks for more than the data have.
+    """
     where = check_device(device)
     options = {"classes": config.data.glyph_classes} if config.data.name == "glyphs" else {}
     dataset = load_dataset(config.data.name, size=config.data.size, **options)
     split = split_classes(dataset, config.data.meta_test_classes, config.data.selection_classes, config.seed)
+    _check_fits(config, dataset, split)
     return Data(dataset, split, torch.from_numpy(dataset.images).to(where))
+
+
+def load_data_of(folder: RunFolder, device: str = "cpu") -> Data:
+    """The data of an existing run; `UserError` where they are not those that it was trained on."""
+    data = load_data(folder.require(), device)
+    check_data(folder, data.dataset.sha256)
+    return data
+
+
+def _check_fits(config: RunConfig, dataset: Dataset, split: ClassSplit) -> None:
+    """Refuses at the start what a later stage would refuse after minutes of training."""
+    sample_trajectories(np.random.default_rng(0), split.meta_train, dataset.drawings, config.meta)
+    if config.meta_test.shots >= dataset.drawings:
+        raise UserError(
+            f"meta_test.shots = {config.meta_test.shots}, but a class of {dataset.name} has {dataset.drawings} "
+            "drawings; keep some held out."
+        )
+    _check_held_out(config, dataset, config.export.classes, config.export.samples)
+    check_targets(config.export.backends)
+
+
+def _check_held_out(config: RunConfig, dataset: Dataset, classes: int, count: int) -> None:
+    if count < 1:
+        raise UserError(f"{count} drawings were asked for; export.samples (--check) must be at least 1.")
+    held_out = (dataset.drawings - config.meta_test.shots) * classes
+    if count > held_out:
+        raise UserError(
+            f"{count} drawings were asked for, but {classes} classes have {held_out} held-out drawings; "
+            "lower export.samples (--check)."
+        )
+
+
+def check_targets(names: Iterable[str]) -> None:
+    """Raises `UserError` for a name that is no simulator."""
+    for name in names:
+        if name not in converters.backends():
+            raise UserError(f"There is no export target {name!r}; choose from {', '.join(converters.backends())}.")
 
 
 def twin_config(config: RunConfig) -> RunConfig:
@@ -56,14 +98,16 @@ def twin_config(config: RunConfig) -> RunConfig:
 
 def run_training(config: RunConfig, folder: RunFolder, data: Data, resume: bool, device: str, console: Console) -> ANML:
     """Trains into `folder`, and returns the network. A finished training is loaded, not repeated."""
+    classes = data.split.meta_train
+    # Both before the folder is touched, so that a mistake in the configuration leaves no half run behind.
+    model = ANML(config.network, len(classes), config.data.size, config.seed)
+    summary_writer = _summary_writer() if config.train.tensorboard else None
     open_run(folder, config, data.dataset.sha256, device, resume)
     if folder.model.exists():
         return load(folder.path, device)
-    classes = data.split.meta_train
-    model = ANML(config.network, len(classes), config.data.size, config.seed)
     learner = Learner(model, config.meta.inner_lr).to(data.images.device)
     stage = Stage(data.images, classes, config.train, config.meta, config.seed)
-    writer = _tensorboard(folder.path / "tensorboard") if config.train.tensorboard else None
+    writer = summary_writer(str(folder.path / "tensorboard")) if summary_writer else None
     title = "spiking" if config.network.neuron == "lif" else "conventional twin"
     with TrainingBar(f"training ({title})", console) as bar:
         for metrics in train(learner, stage, folder.path, training_hash(config, data.dataset.sha256), resume, bar):
@@ -76,16 +120,20 @@ def run_training(config: RunConfig, folder: RunFolder, data: Data, resume: bool,
     return model.eval()
 
 
-def _tensorboard(folder: Path) -> Any:
+def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtraError("train.tensorboard", "tensorboard") from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter
 
 
 def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str, console: Console) -> list[Outcome]:
-    """Meta-tests the trained network of `folder`; writes meta_test.csv, heads.safetensors, activity.json."""
+    """Meta-tests the trained network of `folder`; writes meta_test.csv, heads.safetensors, activity.json.
+
+    Raises:
+        UserError: the run is not trained, or its network has fallen silent.
+    """
     model = load(folder.path, device)
     start = time.perf_counter()
     with StageBar.show("meta-test", console) as bar:
@@ -93,6 +141,11 @@ def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str,
         features, spikes = extract_features(model, data.images, data.split.meta_test, config.seed)
         turned = torch.from_numpy(with_rotations(data.dataset.images[data.split.selection])).to(data.images.device)
         selection, _ = extract_features(model, turned, np.arange(len(turned)), config.seed)
+        if not (features.any() and selection.any()):
+            raise UserError(
+                f"The network of {folder.path} answers no drawing with a single spike, so that there is nothing to "
+                "learn from; train longer, or lower train.spike_weight or network.threshold."
+            )
         extracted = time.perf_counter()
         outcomes, learned = meta_test(features, selection, data.split.meta_test, config.meta_test, config.seed, bar)
     save_heads(folder.heads, learned)
@@ -108,14 +161,9 @@ def held_out_drawings(
     """`count` held-out drawings of the classes that a head has learned, spread over them, and their labels.
 
     Raises:
-        UserError: fewer drawings than asked for.
+        UserError: fewer drawings than asked for, or none asked for.
     """
-    held_out = data.dataset.drawings - config.meta_test.shots
-    if count > held_out * len(classes):
-        raise UserError(
-            f"{count} drawings were asked for, but {len(classes)} classes have {held_out * len(classes)} held-out "
-            "drawings; lower export.samples (--check)."
-        )
+    _check_held_out(config, data.dataset, len(classes), count)
     i = np.arange(count)
     labels, drawing = i % len(classes), config.meta_test.shots + i // len(classes)
     return pictures(torch.from_numpy(data.dataset.images), classes[labels], drawing), labels
@@ -152,11 +200,13 @@ def run_export(
 
     Raises:
         MissingExtraError: a backend asked for in `targets` that is not installed.
+        UserError: an unknown backend, more drawings than there are, or a run without a learned head.
     """
+    check_targets(targets)
     model, classes = exported(config, folder)
+    x, labels = held_out_drawings(config, data, classes, config.export.samples if samples is None else samples)
     graph = to_graph(model)
     converters.save_graph(graph, folder.graph)
-    x, labels = held_out_drawings(config, data, classes, samples or config.export.samples)
     reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
     comparisons = [converters.compare(converters.record_anml(model, x, seed=config.seed), reference, labels)]
     timings = [_timing(reference, len(x))]
@@ -193,7 +243,7 @@ def run_energy(config: RunConfig, folder: RunFolder, data: Data) -> list[dict[st
     """Counts and joules of the exported network and of its twin, on every device; writes energy.csv."""
     rows: list[dict[str, Any]] = []
     for name, where in (("spiking", folder), ("conventional twin", folder.twin)):
-        if not where.heads.exists():
+        if where is not folder and not where.heads.exists():
             continue
         its_config = where.require()
         if its_config.network.neuron == "relu":

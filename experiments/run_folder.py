@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
 
+from experiments.config_file import PROVENANCE, read_config
 from snn_anml.config import RunConfig
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
@@ -99,38 +102,6 @@ def training_hash(config: RunConfig, data_hash: str) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def add_config(parser: ArgumentParser) -> None:
-    """Gives a parser every option of `RunConfig`, and lets it read the configuration file of a finished run."""
-    parser.add_class_arguments(RunConfig)
-    parser.add_argument("--provenance", type=dict, default=None, help=SUPPRESS)
-
-
-def parsed_config(parsed: Namespace) -> RunConfig:
-    """The checked configuration from what a parser with `add_config` has parsed and instantiated."""
-    return RunConfig(**{f.name: parsed[f.name] for f in fields(RunConfig)})
-
-
-def read_config(path: Path) -> RunConfig:
-    """Reads a configuration file; the `provenance` of a finished run's is left out.
-
-    Raises:
-        UserError: no file, no YAML, an unknown key, or a value of the wrong kind or out of its range.
-    """
-    parser = ArgumentParser(exit_on_error=False)
-    add_config(parser)
-    if not path.is_file():
-        raise UserError(f"There is no configuration file {path}.")
-    try:
-        return parsed_config(parser.instantiate(parser.parse_path(str(path))))
-    except (ArgumentError, UserError, TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {one_sentence(error)}") from None
-
-
-def one_sentence(error: BaseException) -> str:
-    """The message of an error on one line, ending in one full stop."""
-    return " ".join(str(error).split()).rstrip(".") + "."
-
-
 def git_commit() -> str:
     """The commit of the source tree that is running, `unknown` outside of one; `+changes` where it was edited."""
     here = Path(__file__).parent
@@ -157,6 +128,44 @@ def versions() -> dict[str, str]:
     return found
 
 
+@contextmanager
+def sole_writer(folder: RunFolder) -> Iterator[None]:
+    """Makes a run folder, and keeps other processes from writing into it; the lock ends with the process.
+
+    A folder that is still empty at the end is removed again.
+
+    Raises:
+        UserError: the folder cannot be made, or another process is writing into it.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder.path, os.O_RDONLY)
+    except FileExistsError:
+        raise UserError(f"{folder.path} is a file; choose another --out.") from None
+    except OSError as error:
+        raise UserError(f"{folder.path} cannot be made or opened ({error.strerror}); choose another --out.") from None
+    try:
+        _lock(handle, folder.path)
+        yield
+    finally:
+        os.close(handle)
+        with suppress(OSError):  # it is not empty
+            folder.path.rmdir()
+
+
+def _lock(handle: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"Another process is writing into {path}; wait for it, or choose another --out.") from None
+    except OSError:  # a file system without locks
+        return
+
+
 def open_run(folder: RunFolder, config: RunConfig, data_hash: str, device: str, resume: bool) -> None:
     """Makes the folder of a new run and writes its config.yaml, or checks that a run there is this one.
 
@@ -166,17 +175,17 @@ def open_run(folder: RunFolder, config: RunConfig, data_hash: str, device: str, 
     if folder.config.exists():
         if not resume:
             raise UserError(f"{folder.path} already holds a run; go on with --resume, or choose another --out.")
-        before = to_plain(read_config(folder.config))
-        after = to_plain(config)
-        if before != after:
-            key = next(k for k in after if before[k] != after[k])
+        different = first_difference(to_plain(read_config(folder.config)), to_plain(config))
+        if different is not None:
+            key, there, here = different
             raise UserError(
-                f"{folder.path} holds a run of another configuration ({key}: {before[key]} there, {after[key]} here); "
+                f"{folder.path} holds a run of another configuration ({key}: {there} there, {here} here); "
                 "choose another --out."
             )
+        check_data(folder, data_hash)
         return
-    if folder.path.exists() and (not folder.path.is_dir() or any(p.name != "twin" for p in folder.path.iterdir())):
-        raise UserError(f"{folder.path} exists and is no run; choose another --out.")
+    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise UserError(f"{folder.path} is not empty and holds no run; choose another --out.")
     provenance = {
         "versions": versions(),
         "git_commit": git_commit(),
@@ -184,9 +193,31 @@ def open_run(folder: RunFolder, config: RunConfig, data_hash: str, device: str, 
         "device": device,
         "machine": f"{platform.processor() or platform.machine()}, {platform.system()} {platform.release()}",
     }
-    write_text(folder.config, yaml.safe_dump(to_plain(config) | {"provenance": provenance}, sort_keys=False))
+    write_text(folder.config, yaml.safe_dump(to_plain(config) | {PROVENANCE: provenance}, sort_keys=False))
+
+
+def first_difference(before: Any, after: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting that differs, in full (`train.warm_steps`), with both values; None for equal ones."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in after:
+            found = first_difference(before.get(name), after[name], f"{key}.{name}" if key else name)
+            if found is not None:
+                return found
+        return None
+    return None if before == after else (key, before, after)
+
+
+def check_data(folder: RunFolder, data_hash: str) -> None:
+    """Raises `UserError` where a run was trained on other data than those with this hash."""
+    trained_on = read_provenance(folder).get("data_sha256", data_hash)
+    if trained_on != data_hash:
+        raise UserError(
+            f"{folder.path} was trained on other data (sha256 {str(trained_on)[:12]}... there, {data_hash[:12]}... "
+            "here); put those back, or train anew with another --out."
+        )
 
 
 def read_provenance(folder: RunFolder) -> dict[str, Any]:
-    """The `provenance` of a run's config.yaml."""
-    return yaml.safe_load(folder.config.read_text(encoding="utf-8")).get("provenance", {})
+    """The `provenance` of a run's config.yaml; empty without one."""
+    found = yaml.safe_load(folder.config.read_text(encoding="utf-8")).get(PROVENANCE)
+    return found if isinstance(found, dict) else {}

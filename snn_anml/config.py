@@ -176,7 +176,7 @@ class MetaTestConfig:
     heads: tuple[Literal["adam", "sgd", "class-mean"], ...] = ("adam", "sgd", "class-mean")
     protocols: tuple[Literal["strict", "paper"], ...] = ("strict", "paper")
     draws: int = 10
-    paper_draws: int = 3
+    paper_draws: int = 5
     selection_draws: int = 2
     shots: int = 15
 

@@ -7,12 +7,26 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from snn_anml.errors import UserError
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, flushes it to disk, and renames it to `path`.
 
     Whatever happens, even `kill -9`, `path` holds either what it held before or all of the new content.
+
+    Raises:
+        UserError: a folder that cannot be written, or a full disk.
     """
+    try:
+        _write_whole(path, write)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); make room or choose another folder."
+        ) from error
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)

@@ -23,9 +23,13 @@ def check_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise UserError(f"Unknown device {device!r}; use cpu or cuda.") from None
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise UserError(f"Unknown device {device!r}; use cpu or cuda.")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"Device {device} was asked for, but torch sees no GPU here; use --device cpu.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"Device {device} was asked for, but torch sees {torch.cuda.device_count()} GPUs; use cuda:0.")
     return found
 
 
@@ -52,13 +56,15 @@ def load(run: str | Path, device: str = "cpu") -> ANML:
     path = Path(run)
     where = check_device(device)
     path = path / "model.safetensors" if path.suffix != ".safetensors" else path
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no trained network at {path}; train it first, or name another run.")
     tensors, header = checkpoint.load(path, "model")
     try:
         network: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["network"].items()}
         model = ANML(NetworkConfig(**network), header["classes"], header["size"])
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{path} does not describe a network of this release ({reason}); train again.") from None
     return model.to(where).eval()
 
@@ -81,12 +87,17 @@ def load_head(run: str | Path, name: str, classes: int) -> Learned:
         UserError: it holds no such head (with those that it holds), or the file is damaged.
     """
     path = Path(run) / "heads.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no learned heads at {path}; run the meta-test first, or name another run.")
     tensors, header = checkpoint.load(path, "heads")
     key = f"{name}.{classes}"
     if key not in header:
         raise UserError(f"{path} holds no head {name!r} of {classes} classes; it holds {', '.join(sorted(header))}.")
-    head = LinearHead(tensors[f"{key}.weight"], tensors[f"{key}.bias"], None)
-    return Learned(head, np.asarray(header[key]["classes"]), header[key]["learning_rate"])
+    try:
+        head = LinearHead(tensors[f"{key}.weight"], tensors[f"{key}.bias"], None)
+        return Learned(head, np.asarray(header[key]["classes"]), header[key]["learning_rate"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} lacks a part of its head {key} ({error}); run the meta-test again.") from None
 
 
 def with_head(model: ANML, head: LinearHead) -> ANML:

@@ -1,5 +1,7 @@
 """The fused LIF against its definition, snnTorch, and finite differences of what can be differenced."""
 
+import sys
+
 import hypothesis.strategies as st
 import pytest
 import snntorch
@@ -9,7 +11,7 @@ from snntorch import surrogate as snn_surrogate
 
 from snn_anml.errors import UserError
 from snn_anml.neurons import SURROGATES, Leaky, LIFParameters, Surrogate, integrate, lif, lif_eager, spike
-from snn_anml.neurons.lif import RESETS, _FusedLIF, _reverse_scan
+from snn_anml.neurons.lif import RESETS, _FusedLIF, _ReverseScan
 
 
 def currents(shape, seed, dtype=torch.float64):
@@ -61,21 +63,92 @@ def test_a_constant_current_equals_its_repetition(reset):
         torch.testing.assert_close(ours, oracle, rtol=1e-12, atol=1e-12)
 
 
+GATES = {"a channel": (3, 4, 1, 1), "a neuron": (3, 4, 2, 5), "a sample": (3, 1, 1, 1), "all": (1, 1, 1, 1)}
+
+
+def gated(run, x, gate, seed, order):
+    """Spikes, membrane, gradients of a random functional with respect to x and gate; to second order, of those."""
+    generator = torch.Generator().manual_seed(seed)
+    s, v = run(x, gate)
+    weights = torch.randn((2, *s.shape), generator=generator, dtype=x.dtype)
+    loss = (weights[0] * s * (1 + v)).sum() + (weights[1] * v**2 * (1 + s)).sum()
+    first = torch.autograd.grad(loss, (x, gate), create_graph=order == 2)
+    if order == 1:
+        return s, v, *first
+    directions = [torch.randn(f.shape, generator=generator, dtype=x.dtype) for f in first]
+    total = sum((f * d).sum() for f, d in zip(first, directions, strict=True))
+    return s, v, *first, *torch.autograd.grad(total, (x, gate))
+
+
+@pytest.mark.parametrize("block", [1, 2, 10**9], ids="blocks of {}".format)
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("gates", [1, 4], ids=["static gate", "gate a step"])
+@pytest.mark.parametrize("steps", [1, 4], ids=["static current", "current a step"])
+def test_gated_currents_equal_the_product_to_second_order(steps, gates, order, block, monkeypatch):
+    monkeypatch.setattr(sys.modules["snn_anml.neurons.lif"], "BLOCK", block * 4 * 40)
+    for shape in GATES.values():
+        for reset in RESETS:
+            p = LIFParameters(0.9, 0.7, reset, Surrogate("fast_sigmoid", 2.0))
+            x, gate = currents((steps, 3, 4, 2, 5), 1), currents((gates, *shape), 2)
+            fused = gated(lambda x, g, p=p: lif(x, p, 4, g), x, gate, 3, order)
+            eager = gated(lambda x, g, p=p: lif_eager((x * g).expand(4, 3, 4, 2, 5), p), x, gate, 3, order)
+            assert fused[0].sum() > 0
+            for ours, oracle in zip(fused[:2], eager[:2], strict=True):
+                assert torch.equal(ours, oracle)
+            for ours, oracle in zip(fused[2:], eager[2:], strict=True):
+                torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-10)
+
+
+@given(
+    current_steps=st.sampled_from((1, 3)),
+    gate_steps=st.sampled_from((1, 3)),
+    shape=st.lists(st.integers(0, 4), min_size=0, max_size=3),
+    ones=st.lists(st.booleans(), min_size=3, max_size=3),
+    name=st.sampled_from(SURROGATES),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_gates_of_any_shape_that_fits(current_steps, gate_steps, shape, ones, name, seed):
+    p = LIFParameters(surrogate=Surrogate(name, 2.0))
+    narrow = [1 if one else size for size, one in zip(shape, ones, strict=False)]
+    x, gate = currents((current_steps, *shape), seed), currents((gate_steps, *narrow), seed + 1)
+    fused = gated(lambda x, g: lif(x, p, 3, g), x, gate, seed, 1)
+    eager = gated(lambda x, g: lif_eager((x * g).expand(3, *shape), p), x, gate, seed, 1)
+    for ours, oracle in zip(fused, eager, strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("delay", [True, False])
+def test_a_gated_layer_in_channels_last_equals_that_in_the_usual_layout(delay):
+    x = currents((2, 30, 8, 6, 6), 0, torch.float32).detach()
+    last = x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (2, 30))
+    gate = currents((1, 30, 8, 1, 1), 1, torch.float32).detach() + 1
+    layer = Leaky(reset_delay=delay)
+    results = [layer(layout, gate=gate) for layout in (x, last)]
+    plain = layer(x * gate)
+    for ours, theirs, oracle in zip(*results, plain, strict=True):
+        assert torch.equal(ours, oracle)
+        assert torch.equal(theirs, oracle)
+    if delay:
+        assert results[1][0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gates_that_do_not_fit_are_refused():
+    for shape in [(2, 3, 4), (1, 2, 4), (1, 3, 5), (1, 3), (4, 3, 4)]:
+        with pytest.raises(UserError, match="gate of shape"):
+            lif(torch.zeros(3, 3, 4), LIFParameters(), gate=torch.ones(shape))
+
+
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("name", ["fast_sigmoid", "atan", "sigmoid"])
 def test_second_backward_is_the_derivative_of_the_first(reset, name):
     """The backward scan is smooth in (gs, gv, v) as long as no membrane crosses: finite differences must agree."""
-    from snn_anml.neurons.lif import _ReverseScan
-
     p = LIFParameters(0.8, 1.0, reset, Surrogate(name, 2.0))
     v = torch.tensor([[0.3, 1.4, 0.7], [0.6, 0.2, 1.9], [1.2, 0.8, -0.4]], dtype=torch.float64, requires_grad=True)
     gs, gv = (torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     inputs = (gs.requires_grad_(), gv.requires_grad_(), v)
-    for static in (False, True):
-        assert torch.autograd.gradcheck(lambda *i, static=static: _ReverseScan.apply(*i, p, static), inputs)
-        assert torch.autograd.gradgradcheck(
-            lambda gs, gv, static=static: _ReverseScan.apply(gs, gv, v, p, static), inputs[:2]
-        )
+    assert torch.autograd.gradcheck(lambda *i: _ReverseScan.apply(*i, p), inputs)
+    assert torch.autograd.gradgradcheck(lambda gs, gv: _ReverseScan.apply(gs, gv, v, p), inputs[:2])
 
 
 def test_a_membrane_that_is_only_stashed_is_caught():
@@ -84,13 +157,12 @@ def test_a_membrane_that_is_only_stashed_is_caught():
     class Stashed(_FusedLIF):
         @staticmethod
         def backward(ctx, *grads):
-            (v,) = ctx.saved_tensors
-            return _reverse_scan(*grads, v.detach(), ctx.p, ctx.static), None, None
+            return _ReverseScan.apply(*grads, ctx.saved_tensors[0].detach(), ctx.p), None, None, None
 
     p = LIFParameters(surrogate=Surrogate("fast_sigmoid", 2.0))
     x = currents((4, 5), 3)
     right = derivatives(lambda x: lif(x, p), x, 4)
-    wrong = derivatives(lambda x: Stashed.apply(x, 4, p), x, 4)
+    wrong = derivatives(lambda x: Stashed.apply(x, None, 4, p), x, 4)
     torch.testing.assert_close(wrong[2], right[2])
     assert (wrong[3] - right[3]).abs().max() > 1e-3
 

@@ -1,18 +1,65 @@
 """The inner loop on the output layer, in the dual form.
 
 SGD of batch 1 on a softmax layer changes the logits of *every* drawing only through the Gram matrix of the
-features. With features f, G = f_support f^T + 1 (the 1 is the bias) and L the logits of all drawings, step k is
+features. With features f, G = lr (f_support f^T + 1) (the 1 is the bias) and L the logits of all drawings, step k is
 
-    L <- L - lr G[k] (x) (softmax(L[k]) - onehot(y[k])).
+    L <- L - G[k] (x) e_k,     e_k = softmax(L[k]) - onehot(y[k]).
 
-The features are computed once; differentiating this recursion once gives the exact second-order meta-gradient.
+The features are computed once, and the exact second-order meta-gradient is that of this recursion. Written out,
+with g = dloss/dL' of the result L', h = G g at first, and J_k the Jacobian of softmax k: for k = S-1 ... 0
+
+    q_k = J_k h_k,     h_j <- h_j - G[j,k] q_k  (j < k),
+
+and then dloss/dL = g - q and dloss/dG[j,n] = -e_j . (g_n - [n > j] q_n), where q_n = 0 outside the support.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _DualSGD(torch.autograd.Function):
+    """gram (M, S, N), targets (M, S, C), logits (M, N, C) to logits; autograd costs several times the arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, gram: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
+        logits, errors = logits.clone(), torch.empty_like(targets)
+        rows = zip(
+            *(x.unsqueeze(2).unbind(1) for x in (logits[:, : targets.shape[1]], targets, errors)),
+            gram.unsqueeze(3).unbind(1),
+            strict=True,
+        )
+        for logit, target, error, influence in rows:
+            torch.sub(torch.softmax(logit, -1), target, out=error)
+            logits.addcmul_(influence, error, value=-1)
+        ctx.save_for_backward(gram, targets, errors)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
+        (g,), (gram, targets, errors) = grads, ctx.saved_tensors
+        steps = targets.shape[1]
+        softmax_backward: Any = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
+        h, reversed_q = gram @ g, []
+        rows = zip(
+            *(x.unsqueeze(2).unbind(1) for x in (errors + targets, h)),
+            gram[:, :, :steps].unsqueeze(3).unbind(2),
+            strict=True,
+        )
+        for probability, pull, influence in reversed(list(rows)):
+            reversed_q.append(softmax_backward(pull, probability, -1, g.dtype))
+            h.addcmul_(influence, reversed_q[-1], value=-1)  # rows from k on are no longer read
+        q = torch.cat(reversed_q[::-1], 1)
+        g_gram, g_logits = -errors @ g.mT, g.clone()
+        g_gram[:, :, :steps] += (errors @ q.mT).triu_(1)
+        g_logits[:, :steps] -= q
+        return g_gram, None, g_logits
 
 
 def dual_sgd(features: Tensor, labels: Tensor, logits: Tensor, learning_rate: Tensor | float) -> Tensor:
@@ -25,13 +72,9 @@ def dual_sgd(features: Tensor, labels: Tensor, logits: Tensor, learning_rate: Te
         learning_rate: of the inner SGD; a scalar tensor takes part in the gradient.
 
     Returns:
-        (M, N, C) logits after S steps, differentiable in features, logits and learning rate.
+        (M, N, C) logits after S steps, differentiable once in features, logits and learning rate.
     """
-    steps = labels.shape[1]
-    gram = features[:, :steps] @ features.transpose(1, 2) + 1
-    gram = gram * learning_rate
+    gram = (features[:, : labels.shape[1]] @ features.mT + 1) * learning_rate
     targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-    for k in range(steps):
-        error = torch.softmax(logits[:, k], -1) - targets[:, k]
-        logits = logits - gram[:, k, :, None] * error[:, None, :]
-    return logits
+    result: Any = _DualSGD.apply(gram, targets, logits)
+    return result

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snn_anml.config import NetworkConfig
 from snn_anml.encoding import Encoding, encode
-from snn_anml.networks.layers import NormedConv, make_neuron
+from snn_anml.networks.layers import NormedConv, channels_last, make_neuron, over_time
 from snn_anml.networks.neuromodulation import Neuromodulation
 
 
@@ -90,11 +90,12 @@ class ANML(nn.Module):
         pln = []
         for layer, (conv, neuron) in enumerate(zip(self.convs, self.neurons, strict=True)):
             current = conv(x)
+            gate = None
             if gates:
-                gate = gates[layer]
                 last = layer == len(self.convs) - 1
-                current = current * (gate.unflatten(2, current.shape[2:]) if last else gate[..., None, None])
-            x, _ = neuron(current, self.steps if len(current) == 1 else None)
+                gate = gates[layer].unflatten(2, current.shape[2:]) if last else gates[layer][..., None, None]
+                gate = over_time(channels_last, gate)
+            x, _ = neuron(current, self.steps if len(current) == 1 else None, gate)
             pln.append(x)
         return Activity(x.flatten(2).mean(0), pln, nm, gates)
 

@@ -16,6 +16,11 @@ def over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """x (B, C, H, W) with the channels innermost in memory, in which convolutions are fastest."""
+    return x.to(memory_format=torch.channels_last)
+
+
 class NormedConv(nn.Module):
     """Convolution without bias and batch norm over time and batch, which folds into it at inference.
 
@@ -32,14 +37,14 @@ class NormedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (T, B, C, H, W) to float32 currents (T, B, C', H', W')."""
-        return over_time(lambda x: self.norm(self.conv(x).float()), x)
+        return over_time(lambda x: self.norm(self.conv(channels_last(x)).float()), x)
 
 
 class ReLU(nn.Module):
     """The conventional neuron under the spiking one's interface: no steps, no membrane."""
 
-    def forward(self, currents: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
-        activation = torch.relu(currents)
+    def forward(self, currents: Tensor, steps: int | None = None, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        activation = torch.relu(currents if gate is None else currents * gate)
         return activation, activation
 
 

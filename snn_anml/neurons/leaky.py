@@ -45,18 +45,20 @@ class Leaky(nn.Module):
         self.parameters_of_neuron = LIFParameters(beta, threshold, reset_mechanism, surrogate)
         self.reset_delay = reset_delay
 
-    def forward(self, currents: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, currents: Tensor, steps: int | None = None, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Runs the layer from a membrane of 0.
 
         Args:
             currents: (T, B, ...), or (1, B, ...) with `steps`: the same current at every step.
             steps: T, where the current is the same at every step.
+            gate: what multiplies the currents, (T or 1, B or 1, ...), each further size that of the currents or 1.
 
         Returns:
             spikes (0 or 1) and membrane, both (T, B, ...).
         """
         if self.reset_delay:
-            return lif(currents, self.parameters_of_neuron, steps)
+            return lif(currents, self.parameters_of_neuron, steps, gate)
+        currents = currents if gate is None else currents * gate
         steps = len(currents) if steps is None else steps
         return lif_eager(currents.expand(steps, *currents.shape[1:]), self.parameters_of_neuron, reset_delay=False)
 

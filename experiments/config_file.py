@@ -1,0 +1,163 @@
+"""Configuration files and options: read into a `RunConfig`, and in one sentence what is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from jsonargparse import (
+    SUPPRESS,
+    ActionConfigFile,  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
+    ArgumentError,
+    ArgumentParser,
+    Namespace,
+)
+
+from snn_anml.config import RunConfig
+from snn_anml.errors import UserError
+
+PROVENANCE = "provenance"
+"""Key of a finished run's config.yaml that is no setting, so that the file can be used as `--config` again."""
+
+_TYPES = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "text",
+    "<class 'tuple'>": "a list, such as [a, b]",
+}
+
+
+def _wrong_type(match: re.Match[str]) -> str:
+    choices = re.findall(r"'([^']*)'", match["type"]) if "Literal" in match["type"] else []
+    kind = f"one of {', '.join(choices)}" if choices else _TYPES.get(match["type"], match["type"])
+    return f"{match['key']} = {match['value']}; it must be {kind}"
+
+
+def _unknown_command(match: re.Match[str]) -> str:
+    return f"There is no command {match['name']!r}; choose from {match['choices'].replace(chr(39), '')}"
+
+
+def _missing(match: re.Match[str]) -> str:
+    names = [name.rsplit(".", 1)[-1].upper() for name in match["names"].split(", ")]
+    return f"{' and '.join(names)} must be given; --help says how"
+
+
+# What the parser says (any run of white space as one blank, no full stop), and how to say it to its user.
+_PLAINER: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r'Parser key "(?P<key>[^"]+)": Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)', _wrong_type),
+    (
+        r'Parser key "(?P<key>[^"]+)": Unable to load config .*',
+        lambda match: f"{match['key']} is a section of settings; give single ones, as --{match['key']}.KEY VALUE",
+    ),
+    (r"argument (subcommand|action): invalid choice: '(?P<name>.*)' \(choose from (?P<choices>.*)\)", _unknown_command),
+    (
+        r'expected ".*" to be one of \{.*\}, but it was not provided',
+        lambda match: "No command was given; --help names those there are",
+    ),
+    (r"the following arguments are required: (?P<names>.*)", _missing),
+    (
+        r"unrecognized arguments: (?P<what>.*)",
+        lambda match: f"Unknown option {match['what']}; --help names all of them",
+    ),
+)
+
+
+class ConfigFile(ActionConfigFile):
+    """`--config FILE`: checked on its own before the other options, so that a message can name the file."""
+
+    def __call__(self, parser: ArgumentParser, cfg: Namespace, values: Any, option_string: str | None = None) -> None:
+        _parse(Path(values))
+        super().__call__(parser, cfg, values, option_string)
+
+
+def add_config(parser: ArgumentParser) -> None:
+    """Gives a parser every option of `RunConfig`, and lets it read the configuration file of a finished run."""
+    parser.add_class_arguments(RunConfig)
+    parser.add_argument(f"--{PROVENANCE}", type=dict, default=None, help=SUPPRESS)
+    for action in parser._actions:
+        if action.dest in _sections(RunConfig):  # a whole section as one option: of use in files only
+            action.help = SUPPRESS
+
+
+def parsed_config(parsed: Namespace) -> RunConfig:
+    """The checked configuration from what a parser with `add_config` has parsed and instantiated."""
+    return RunConfig(**{f.name: parsed[f.name] for f in fields(RunConfig)})
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads a configuration file; the `provenance` of a finished run's is left out.
+
+    Raises:
+        UserError: no file, no YAML, an unknown key, or a value of the wrong kind or out of its range.
+    """
+    parser, parsed = _parse(path)
+    try:
+        return parsed_config(parser.instantiate(parsed))
+    except UserError as error:
+        raise UserError(f"{path}: {one_sentence(error)}") from None
+
+
+def _parse(path: Path) -> tuple[ArgumentParser, Namespace]:
+    """The settings of a file with their types checked, but not yet their ranges: other options may mend those."""
+    _check_keys(path, _read_yaml(path), RunConfig)
+    parser = ArgumentParser(exit_on_error=False)
+    add_config(parser)
+    try:
+        return parser, parser.parse_path(str(path))
+    except (ArgumentError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {one_sentence(error)}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no configuration file {path}; name one, or leave --config out.") from None
+    except OSError as error:
+        raise UserError(f"The configuration file {path} cannot be read ({error.strerror}); name another.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8; a configuration is a YAML file.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise UserError(f"{where}: no YAML, {error.problem or error.context}; correct it.") from None
+    except yaml.YAMLError:
+        raise UserError(f"{path} holds characters that YAML does not allow; a configuration is a YAML file.") from None
+    if not isinstance(found, dict):
+        kind = "is empty" if found is None else f"holds a {type(found).__name__}"
+        raise UserError(f"{path} {kind} where settings (KEY: VALUE) must be, such as seed: 0.")
+    return found
+
+
+def _check_keys(path: Path, found: dict[Any, Any], kind: type, prefix: str = "") -> None:
+    sections = _sections(kind)
+    known = [f.name for f in fields(kind)]
+    for key, value in found.items():
+        if key == PROVENANCE and not prefix:
+            continue
+        if key not in known:
+            among = f"{prefix.rstrip('.') or 'the top level'} takes {', '.join(known)}"
+            raise UserError(f"{path}: unknown key {prefix}{key}; {among}.")
+        if key in sections:
+            if not isinstance(value, dict):
+                raise UserError(f"{path}: {prefix}{key} = {value}; it must be a section of settings (KEY: VALUE).")
+            _check_keys(path, value, sections[key], f"{prefix}{key}.")
+
+
+def _sections(kind: type) -> dict[str, type]:
+    """The fields of a configuration that are configurations themselves."""
+    return {name: hint for name, hint in get_type_hints(kind).items() if is_dataclass(hint)}  # type: ignore[misc]
+
+
+def one_sentence(error: BaseException) -> str:
+    """The message of an error on one line, ending in one full stop; what the parser says in plainer words."""
+    text = " ".join(str(error).split()).rstrip(".")
+    for pattern, plainer in _PLAINER:
+        if match := re.fullmatch(pattern, text):
+            return plainer(match) + "."
+    return text + "."
