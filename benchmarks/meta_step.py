@@ -2,9 +2,10 @@
 
     python -m benchmarks.meta_step [--repeats N] [--save]
 
-Four ways, in one process on one core, on the same random pictures:
+Five ways, in one process on one core, on the same random pictures:
 
     ours             fused LIF, one batch for all drawings, inner loop on the output layer in the dual
+    ours, spiking NM the same with spiking modulation and hard-sigmoid gates at every step
     conventional     the same for the ReLU twin
     obvious, head    snnTorch's Leaky in a Python loop, inner loop on the output layer by autograd (the same function)
     obvious, all     the same, with every weight of the prediction network adapted (create_graph through all of them)
@@ -124,9 +125,11 @@ def main() -> None:
     config, meta = NetworkConfig(), MetaConfig()
     stage = Stage(images, np.arange(CLASSES), TrainConfig(), meta, 0)
     learner = Learner(ANML(config, CLASSES), meta.inner_lr)
+    spiking = Learner(ANML(replace(config, modulation="spiking", gate="hard_sigmoid"), CLASSES), meta.inner_lr)
     twin = Learner(ANML(replace(config, neuron="relu"), CLASSES), meta.inner_lr)
     ways: dict[str, Callable[[int], float]] = {
         "ours": stepper(learner, lambda i: meta_loss(learner, stage, i).total),
+        "ours, spiking NM": stepper(spiking, lambda i: meta_loss(spiking, stage, i).total),
         "conventional twin": stepper(twin, lambda i: meta_loss(twin, stage, i).total),
     }
     for name, everything in (("obvious, head only", False), ("obvious, all PLN weights", True)):

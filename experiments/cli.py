@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from experiments.allocator import keep_large_buffers
-from experiments.config_file import ConfigFile, add_config, one_sentence, parsed_config
+from experiments.config_file import ConfigFile, add_config, check_given, one_sentence, parsed_config
 from experiments.run_folder import RunFolder, sole_writer
 from snn_anml import __version__
 from snn_anml.config import RunConfig
@@ -255,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = build_parser()
         parsed = parser.parse_args(None if arguments is None else list(arguments))
         command = parsed.subcommand
+        check_given(parsed[command])
         options = parser.instantiate(parsed)[command]
         keep_large_buffers()
         COMMANDS[command](options, Console())

@@ -84,6 +84,18 @@ def add_config(parser: ArgumentParser) -> None:
             action.help = SUPPRESS
 
 
+def check_given(parsed: Namespace) -> None:
+    """Raises `UserError` for a setting that is empty (`--data '{size: null}'`), which the parser takes for not given."""
+    names = {f.name for f in fields(RunConfig)}
+    for key, value in parsed.items():
+        if value is None and key.split(".")[0] in names:
+            raise UserError(_empty(key))
+
+
+def _empty(key: str) -> str:
+    return f"{key} is empty; give it a value, or leave it out."
+
+
 def parsed_config(parsed: Namespace) -> RunConfig:
     """The checked configuration from what a parser with `add_config` has parsed and instantiated."""
     return RunConfig(**{f.name: parsed[f.name] for f in fields(RunConfig)})
@@ -143,6 +155,8 @@ def _check_keys(path: Path, found: dict[Any, Any], kind: type, prefix: str = "")
         if key not in known:
             among = f"{prefix.rstrip('.') or 'the top level'} takes {', '.join(known)}"
             raise UserError(f"{path}: unknown key {prefix}{key}; {among}.")
+        if value is None:
+            raise UserError(f"{path}: {_empty(prefix + key)}")
         if key in sections:
             if not isinstance(value, dict):
                 raise UserError(f"{path}: {prefix}{key} = {value}; it must be a section of settings (KEY: VALUE).")

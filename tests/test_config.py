@@ -1,12 +1,12 @@
 """Configurations: every check names the key, what it was and what it must be; files and back."""
 
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.config_file import read_config
@@ -178,17 +178,11 @@ def configs(draw):
     )
 
 
+@settings(max_examples=25)  # each builds a parser
 @given(config=configs())
 def test_a_configuration_written_as_yaml_reads_back_the_same(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     assert written_and_read(config, path, {"provenance": {"versions": {"python": "3"}}}) == config
-
-
-def test_configurations_differ_where_a_setting_differs(tmp_path):
-    config = RunConfig()
-    for name, section in SECTIONS.items():
-        changed = replace(config, **{name: section(**{"data": {"size": 29}, "network": {"beta": 0.8}}.get(name, {}))})
-        assert (written_and_read(changed, tmp_path / "c.yaml") == config) == (changed == config)
 
 
 def test_every_part_is_a_frozen_dataclass():

@@ -45,7 +45,6 @@ class _DualSGD(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
         (g,), (gram, targets, errors) = grads, ctx.saved_tensors
         steps = targets.shape[1]
-        softmax_backward: Any = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
         h, reversed_q = gram @ g, []
         rows = zip(
             *(x.unsqueeze(2).unbind(1) for x in (errors + targets, h)),
@@ -53,7 +52,8 @@ class _DualSGD(torch.autograd.Function):
             strict=True,
         )
         for probability, pull, influence in reversed(list(rows)):
-            reversed_q.append(softmax_backward(pull, probability, -1, g.dtype))
+            inner = torch.linalg.vecdot(probability, pull).unsqueeze(-1)
+            reversed_q.append(probability * (pull - inner))
             h.addcmul_(influence, reversed_q[-1], value=-1)  # rows from k on are no longer read
         q = torch.cat(reversed_q[::-1], 1)
         g_gram, g_logits = -errors @ g.mT, g.clone()

@@ -1,0 +1,654 @@
+"""The command line, as somebody uses it who makes every mistake: one sentence, exit code 2, nothing lost."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import converters
+from converters import load_graph
+from experiments import pipeline
+from experiments.run_folder import RunFolder, sole_writer
+from snn_anml import checkpoint
+from snn_anml.errors import UserError
+from snn_anml.model_io import load, load_head
+from tests.cli_helpers import TINY, contents, refused, snn_anml, write_yaml
+from tests.test_checkpoint import Bomb
+
+ROOT = Path(__file__).parents[1]
+TENSOR_FILES = ("model", "training", "heads", "export/graph")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Glyphs are drawn once, and not into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNN_ANML_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("SNN_ANML_DATA", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The small configuration as a file."""
+    return write_yaml(tmp_path_factory.mktemp("config") / "tiny.yaml", TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny):
+    """A run that is trained, meta-tested and exported, to copy and not to touch."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert snn_anml("train", "--config", tiny, "--out", run, "--twin", "false").code == 0
+    assert snn_anml("meta-test", run).code == 0
+    assert snn_anml("export", run, "--target", "interpreter").code == 0
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def untrained(run):
+    """A run with its configuration alone."""
+    for path in run.iterdir():
+        if path.name != "config.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return run
+
+
+# --- help
+
+
+LEVELS = (
+    [],
+    ["run"],
+    ["train"],
+    ["meta-test"],
+    ["export"],
+    ["energy"],
+    ["report"],
+    ["data"],
+    ["data", "list"],
+    ["data", "fetch"],
+)
+
+
+@pytest.mark.parametrize("command", LEVELS, ids=" ".join)
+def test_help_on_every_level(command):
+    said = snn_anml(*command, "--help")
+    assert said.code == 0
+    assert said.err == ""
+    assert said.out.startswith(" ".join(["usage: snn-anml", *command]))
+    for inner in ("<class", "typing.", "Literal[", "null", "CONFIG", "[options]", "==SUPPRESS=="):
+        assert inner not in said.out
+    described = said.out.split("\n\n")[1]
+    assert described.rstrip().endswith(".")
+
+
+def test_help_names_commands_targets_and_datasets():
+    overview = snn_anml("--help").out
+    assert all(f" {command[0]} " in overview or f" {command[0]}\n" in overview for command in LEVELS if command)
+    export = snn_anml("export", "--help").out
+    assert all(name in export for name in converters.backends())
+    assert "glyphs, omniglot" in snn_anml("data", "fetch", "--help").out
+
+
+def test_help_shows_every_setting_with_its_default():
+    said = " ".join(snn_anml("run", "--help").out.split())
+    for option in ("--config FILE", "--out DIR", "--resume", "--seed", "--device cpu|cuda"):
+        assert option in said
+    assert "--train.learning_rate LEARNING_RATE peak learning rate of Adam. (default: 0.003)" in said
+    assert "--provenance" not in said
+
+
+def test_the_version():
+    assert snn_anml("--version").out.startswith("snn-anml ")
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from experiments.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "finally: sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+# --- commands and options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "No command was given; --help names those there are."),
+        (["tran"], "There is no command 'tran'; choose from run, train, meta-test, export, energy, report, data."),
+        (["data"], "No command was given; --help names those there are."),
+        (["data", "get"], "There is no command 'get'; choose from list, fetch."),
+        (["data", "fetch"], "NAME must be given; --help says how."),
+        (["data", "fetch", "mnist"], "There is no dataset 'mnist'; known are glyphs, omniglot."),
+        (["meta-test"], "RUN must be given; --help says how."),
+        (["report"], "RUN must be given; --help says how."),
+        (["train", "--epochs", "3"], "Unknown option --epochs 3; --help names all of them."),
+        (["train", "--train.epochs", "3"], "Unknown option --train.epochs 3; --help names all of them."),
+        (["train", "--seed", "one"], "seed = one; it must be a whole number."),
+        (["train", "--seed", "null"], "seed = None; it must be a whole number."),
+        (["train", "--data", "{size: null}"], "data.size is empty; give it a value, or leave it out."),
+        (["train", "--seed", "-1"], "seed = -1; it must be in [0, 2^31)."),
+        (["train", "--twin", "perhaps"], "twin = perhaps; it must be true or false."),
+        (["train", "--train.learning_rate", "fast"], "train.learning_rate = fast; it must be a number."),
+        (["train", "--network.neuron", "alif"], "network.neuron = alif; it must be one of lif, relu."),
+        (["train", "--network.widths", "32"], "network.widths = 32; it must be a list, such as [a, b]."),
+        (["train", "--network.widths", "[a]"], "network.widths = a; it must be a whole number."),
+        (["train", "--network.beta", "2"], "network.beta = 2.0; it must be in [0, 1]."),
+        (["train", "--meta_test.heads", "[knn]"], "meta_test.heads = knn; it must be one of adam, sgd, class-mean."),
+        (["train", "--data", "glyphs"], "data is a section of settings; give single ones, as --data.KEY VALUE."),
+        (["train", "--data.name", "mnist"], "There is no dataset 'mnist'; known are glyphs, omniglot."),
+        (["train", "--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),
+        (["export", "x", "--check", "all"], "check = all; it must be a whole number."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_in_commands_and_options(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert refused(*arguments) == sentence
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_gpu_asked_for_where_there_is_none(tmp_path, tiny, command):
+    sentence = refused(command, "--config", tiny, "--out", tmp_path / "run", "--device", "cuda")
+    assert sentence == "Device cuda was asked for, but torch sees no GPU here; use --device cpu."
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_meta_test_on_a_gpu_where_there_is_none(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "torch sees no GPU here" in refused("meta-test", run, "--device", "cuda")
+
+
+# --- configuration files
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("train:\n  foo: 1\n", ": unknown key train.foo; train takes warm_steps, warm_batch, "),
+        ("foo: 1\n", ": unknown key foo; the top level takes seed, twin, data, "),
+        ("1: 1\n", ": unknown key 1; the top level takes seed, "),
+        ("network:\n  steps: four\n", ": network.steps = four; it must be a whole number."),
+        ("network: {steps: 2.5}\n", ": network.steps = 2.5; it must be a whole number."),
+        ("network: {steps: }\n", ": network.steps is empty; give it a value, or leave it out."),
+        ("network: {widths: [8, x]}\n", ": network.widths = x; it must be a whole number."),
+        ("network: {neuron: lfi}\n", ": network.neuron = lfi; it must be one of lif, relu."),
+        ("seed: true\n", ": seed = True; it must be a whole number."),
+        ("network: 3\n", ": network = 3; it must be a section of settings (KEY: VALUE)."),
+        ("network:\n", ": network is empty; give it a value, or leave it out."),
+        ("seed: null\n", ": seed is empty; give it a value, or leave it out."),
+        ("- seed\n- 1\n", " holds a list where settings (KEY: VALUE) must be, such as seed: 0."),
+        ("seed\n", " holds a str where settings (KEY: VALUE) must be, such as seed: 0."),
+        ("", " is empty where settings (KEY: VALUE) must be, such as seed: 0."),
+        ("data:\n\tname: glyphs\n", ", line 2, column 1: no YAML, found character '\\t' that cannot start any token"),
+        ("data: {name: glyphs\n", ", line 2, column 1: no YAML, expected ',' or '}'"),
+        ("a: *b\n", ", line 1, column 4: no YAML, found undefined alias 'b'; correct it."),
+        ("seed: !!python/object/apply:os.mkdir [made]\n", ", line 1, column 7: no YAML, could not determine a con"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", " is no text in UTF-8; a configuration is a YAML file."),
+        (b"\x00\x01\x02", " holds characters that YAML does not allow; a configuration is a YAML file."),
+    ],
+    ids=repr,
+)
+def test_mistakes_in_a_configuration_file(tmp_path, monkeypatch, content, sentence):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    said = refused("train", "--config", path, "--out", tmp_path / "run")
+    assert said.startswith(f"{path}{sentence}")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_configuration_file_that_is_none(tmp_path):
+    absent = tmp_path / "absent.yaml"
+    assert refused("train", "--config", absent) == (
+        f"There is no configuration file {absent}; name one, or leave --config out."
+    )
+    assert f"The configuration file {tmp_path} cannot be read" in refused("train", "--config", tmp_path)
+
+
+def test_options_override_the_file_and_may_mend_it(tmp_path):
+    path = write_yaml(tmp_path / "c.yaml", TINY | {"train": {"warm_steps": -1, "meta_steps": 0, "warm_batch": 4}})
+    out = tmp_path / "run"
+    assert refused("train", "--config", path, "--out", out) == "train.warm_steps = -1; it must be 0 or more."
+    assert snn_anml("train", "--config", path, "--train.warm_steps", "1", "--seed", "5", "--out", out).code == 0
+    config = RunFolder(out).require()
+    assert (config.train.warm_steps, config.train.warm_batch, config.seed) == (1, 4, 5)
+
+
+def test_the_configuration_of_a_finished_run_makes_another(run, tmp_path):
+    again = tmp_path / "again"
+    assert snn_anml("train", "--config", run / "config.yaml", "--out", again).code == 0
+    assert RunFolder(again).require() == RunFolder(run).require()
+    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_the_default_folder_is_named_after_dataset_and_neuron(tmp_path, monkeypatch, tiny):
+    monkeypatch.chdir(tmp_path)
+    short = ["--train.warm_steps", "0", "--train.meta_steps", "0"]
+    assert snn_anml("train", "--config", tiny, "--network.neuron", "relu", *short).code == 0
+    assert (tmp_path / "runs" / "glyphs_relu" / "model.safetensors").is_file()
+
+
+# --- more than there is: refused before anything is trained or written
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--data.glyph_classes", "20"], "10 meta-test classes were asked for, but glyphs has 8 evaluation classes"),
+        (["--data.selection_classes", "50"], "50 selection classes were asked for"),
+        (["--meta.classes", "37"], "meta.classes = 37, but there are only 36 meta-training classes; lower it."),
+        (["--meta.shots", "20"], "meta.shots + meta.queries = 21, but a class has 20 drawings; lower one."),
+        (["--meta_test.shots", "20"], "meta_test.shots = 20, but a class of glyphs has 20 drawings"),
+        (
+            ["--meta_test.milestones", "[5, 11]"],
+            "meta_test.milestones ends at 11 classes, but data.meta_test_classes = 10",
+        ),
+        (["--export.samples", "26"], "26 drawings were asked for, but 5 classes have 25 held-out drawings"),
+        (
+            ["--export.backends", "[nengo, loihi]"],
+            "There is no export target 'loihi'; choose from interpreter, torch, ",
+        ),
+        (["--network.surrogate", "step"], "Unknown surrogate 'step'; known are fast_sigmoid, "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_configuration_that_asks_for_too_much(tmp_path, tiny, command, options, sentence):
+    out = tmp_path / "run"
+    assert sentence in refused(command, "--config", tiny, "--out", out, *options)
+    assert not out.exists()
+
+
+# --- data
+
+
+def omniglot(monkeypatch, path):
+    monkeypatch.setenv("SNN_ANML_DATA", str(path))
+    return "train", "--data.name", "omniglot", "--out", path.parent / "run"
+
+
+def test_a_data_folder_that_is_not_there(tmp_path, monkeypatch):
+    nowhere = tmp_path / "nowhere"
+    assert refused(*omniglot(monkeypatch, nowhere)) == (
+        f"SNN_ANML_DATA names {nowhere}, which is no folder; correct it or unset it."
+    )
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("COLUMNS", "500")
+    listed = snn_anml("data", "list")
+    assert listed.code == 0
+    assert f" {nowhere / 'omniglot'} " in listed.out
+
+
+def test_damaged_data(tmp_path, monkeypatch):
+    for half in ("images_background", "images_evaluation"):
+        path = tmp_path / "omniglot" / f"{half}.zip"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"PK\x03\x04 cut short")
+    sentence = refused(*omniglot(monkeypatch, tmp_path))
+    assert "images_background.zip cannot be read (File is not a zip file); delete it" in sentence
+    assert not (tmp_path.parent / "run").exists()
+
+
+def test_data_in_another_layout(tmp_path, monkeypatch):
+    for half in ("images_background", "images_evaluation"):
+        (tmp_path / "omniglot" / half / "Greek").mkdir(parents=True)
+        (tmp_path / "omniglot" / half / "Greek" / "alpha.png").write_bytes(b"")
+    assert "which is not of the form ALPHABET/characterNN/CCCC_DD.png" in refused(*omniglot(monkeypatch, tmp_path))
+
+
+def test_data_other_than_the_run_was_trained_on(run):
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["provenance"]["data_sha256"] = "0" * 64
+    write_yaml(path, config)
+    before = contents(run)
+    for command in (["meta-test", run], ["export", run], ["energy", run]):
+        assert f"{run} was trained on other data" in refused(*command)
+    assert contents(run) == before
+
+
+# --- run folders
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run, tiny):
+    before = contents(run)
+    for command in ("run", "train"):
+        assert refused(command, "--config", tiny, "--out", run) == (
+            f"{run} already holds a run; go on with --resume, or choose another --out."
+        )
+    assert contents(run) == before
+
+
+def test_a_run_of_another_configuration_is_not_resumed(run, tiny):
+    before = contents(run)
+    arguments = "--config", tiny, "--out", run, "--twin", "false", "--resume", "--train.meta_steps", "21"
+    for command in ("run", "train"):
+        assert refused(command, *arguments) == (
+            f"{run} holds a run of another configuration (train.meta_steps: 20 there, 21 here); choose another --out."
+        )
+    assert contents(run) == before
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path, tiny):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for more in ([], ["--resume"]):
+        said = refused("run", "--config", tiny, "--out", tmp_path, *more)
+        assert said == f"{tmp_path} is not empty and holds no run; choose another --out."
+    assert contents(tmp_path) == {"thesis.tex": b"years of work"}
+
+
+def test_a_folder_in_use_by_another_process(run, tiny, tmp_path):
+    for folder, commands in (
+        (run, (["meta-test", run], ["export", run], ["energy", run])),
+        (tmp_path / "new", (["train", "--config", tiny, "--out", tmp_path / "new"],)),
+    ):
+        with sole_writer(RunFolder(folder)):
+            before = contents(folder)
+            for command in commands:
+                assert f"Another process is writing into {folder}" in refused(*command)
+            assert contents(folder) == before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, tiny, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    assert refused("train", "--config", tiny, "--out", file) == f"{file} is a file; choose another --out."
+    assert "cannot be made or opened" in refused("train", "--config", tiny, "--out", file / "run")
+
+    def denied(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("snn_anml.files.tempfile.mkstemp", denied)
+    said = refused("train", "--config", tiny, "--out", tmp_path / "run")
+    assert said.endswith("config.yaml cannot be written (Permission denied); make room or choose another folder.")
+    assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("command", ["meta-test", "export", "energy", "report"])
+def test_a_folder_without_a_run(tmp_path, command):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert refused(command, folder) == (
+            f"{folder} holds no run (no config.yaml); name a run folder, or make one with snn-anml run."
+        )
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("meta-test", "There is no trained network at {}/model.safetensors; train it first, or name another run."),
+        ("export", "There are no learned heads at {}/heads.safetensors; run the meta-test first, or name another run."),
+        ("energy", "There are no learned heads at {}/heads.safetensors; run the meta-test first, or name another run."),
+    ],
+)
+def test_a_run_that_is_not_trained_yet(untrained, command, sentence):
+    assert refused(command, untrained) == sentence.format(untrained)
+    assert set(contents(untrained)) == {"config.yaml"}
+
+
+def test_a_head_that_was_not_learned(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["meta_test"]["milestones"], config["export"]["classes"] = [3], 3
+    write_yaml(run / "config.yaml", config)
+    said = refused("export", run)
+    assert "heads.safetensors holds no head 'class-mean' of 3 classes; it holds adam.10, " in said
+
+
+# --- export
+
+
+@pytest.mark.parametrize("target", ["loihi", "nir", "Nengo"])
+def test_a_target_that_is_not_there(run, target):
+    before = contents(run)
+    assert refused("export", run, "--target", "interpreter", target) == (
+        f"There is no export target {target!r}; choose from {', '.join(converters.backends())}."
+    )
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        ("26", "26 drawings were asked for, but 5 classes have 25 held-out drawings; lower export.samples (--check)."),
+        ("0", "0 drawings were asked for; export.samples (--check) must be at least 1."),
+        ("-3", "-3 drawings were asked for; export.samples (--check) must be at least 1."),
+    ],
+)
+def test_a_check_of_too_many_or_too_few_drawings(run, count, sentence):
+    before = contents(run)
+    assert refused("export", run, "--check", count) == sentence
+    assert contents(run) == before
+
+
+def test_a_check_of_all_there_are(run):
+    said = snn_anml("export", run, "--check", "25", "--target", "torch", "interpreter", "torch")
+    assert said.code == 0
+    certificate = json.loads((run / "export" / "certificate.json").read_text())
+    assert [one["backend"] for one in certificate["comparisons"]] == ["snn_anml", "torch", "interpreter"]
+    assert all(one["samples"] == 25 for one in certificate["comparisons"])
+
+
+@pytest.mark.parametrize(("target", "package"), [("nengo", "nengo"), ("nengo-dl", "nengo_dl")])
+def test_a_target_whose_packages_are_missing(run, monkeypatch, target, package):
+    monkeypatch.setitem(sys.modules, package, None)  # any import of it fails
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    before = contents(run)["export/certificate.json"]
+    said = refused("export", run, "--target", target)
+    assert "needs packages that are not installed; install them with: pip install 'snn-anml[nengo]'" in said
+    assert contents(run)["export/certificate.json"] == before
+
+
+def test_backends_of_the_configuration_that_are_missing_are_left_out_and_named(run, monkeypatch):
+    for package in ("nengo", "nengo_dl", "tensorflow"):
+        monkeypatch.setitem(sys.modules, package, None)
+    said = snn_anml("export", run)
+    assert said.code == 0
+    assert said.out.count("Left out: ") == 2
+    certificate = json.loads((run / "export" / "certificate.json").read_text())
+    assert [one["backend"] for one in certificate["comparisons"]] == ["snn_anml", "interpreter"]
+
+
+def test_a_report_without_its_packages(run, monkeypatch):
+    monkeypatch.setattr("experiments.report.find_spec", lambda package: None)
+    before = contents(run)
+    said = refused("report", run)
+    assert (
+        said == "The report needs packages that are not installed; install them with: pip install 'snn-anml[report]'."
+    )
+    assert contents(run) == before
+
+
+def test_tensorboard_without_its_package(tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    said = refused("train", "--config", tiny, "--out", tmp_path / "run", "--train.tensorboard", "true")
+    assert "train.tensorboard needs packages that are not installed" in said
+    assert not (tmp_path / "run").exists()
+
+
+# --- damaged checkpoints
+
+
+def reading(name, run):
+    """A sentence about a damaged file of a run, from the command that reads it (the graph has the library alone)."""
+    if name == "model":
+        return refused("meta-test", run)
+    if name == "heads":
+        return refused("export", run)
+    if name == "training":
+        (run / "model.safetensors").unlink()
+        return refused("train", "--config", run / "config.yaml", "--out", run, "--resume")
+    with pytest.raises(UserError) as caught:
+        load_graph(run / "export" / "graph.safetensors")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", TENSOR_FILES)
+@pytest.mark.parametrize("kept", [0, 5, 200, -1])
+def test_a_file_cut_short(run, name, kept):
+    path = run / f"{name}.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert str(path) in reading(name, run)
+    assert path.stat().st_size < 10**6  # nothing has replaced it
+
+
+@pytest.mark.parametrize("name", TENSOR_FILES)
+def test_a_file_with_a_changed_number(run, name):
+    path = run / f"{name}.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 64]) + content[-1:])
+    said = reading(name, run)
+    assert str(path) in said
+    assert "damaged" in said
+
+
+@pytest.mark.parametrize("name", TENSOR_FILES)
+def test_a_pickle_under_the_name_of_a_checkpoint_is_not_run(run, name, tmp_path):
+    path = run / f"{name}.safetensors"
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert str(path) in reading(name, run)
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads(path.read_bytes())
+    assert (tmp_path / "exploded").exists()  # it would have
+
+
+@pytest.mark.parametrize("name", ["model", "training", "heads"])
+def test_a_checkpoint_of_another_version(run, name, monkeypatch):
+    path = run / f"{name}.safetensors"
+    tensors, header = checkpoint.load(path, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "VERSION", 2)
+        checkpoint.save(path, name, tensors, header)
+    assert reading(name, run) == (
+        f"{path} is of checkpoint version 2, this program reads version 1; "
+        "use the release that wrote it, or train again."
+    )
+
+
+@pytest.mark.parametrize(("name", "other"), [("model", "heads"), ("heads", "training"), ("training", "model")])
+def test_a_checkpoint_of_another_kind(run, name, other):
+    shutil.copy(run / f"{other}.safetensors", run / f"{name}.safetensors")
+    assert f"{name}.safetensors is no snn-anml {name}; it says format 'snn-anml', kind '{other}'" in reading(name, run)
+
+
+def test_the_library_says_the_same(run):
+    assert load(run).classes == 36
+    assert load_head(run, "class-mean", 5).head.weight.shape[0] == 5
+    (run / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="cut short or damaged"):
+        load(run)
+
+
+@pytest.mark.parametrize("name", ["meta_test.csv", "activity.json", "metrics.jsonl", "export/certificate.json"])
+def test_a_report_of_a_damaged_run(run, name):
+    pytest.importorskip("matplotlib", reason="the extra report is not installed")
+    (run / name).write_text("{]\n{]\n")
+    refused("report", run)
+    assert not (run / "report.html").exists()
+
+
+# --- a network that learns nothing, an interruption, a defect
+
+
+def test_a_silent_network_is_no_traceback(tmp_path, tiny):
+    run = tmp_path / "run"
+    options = "--network.threshold", "1e6", "--train.warm_steps", "1", "--train.meta_steps", "0"
+    assert snn_anml("train", "--config", tiny, "--out", run, *options).code == 0
+    assert "answers no drawing with a single spike" in refused("meta-test", run)
+
+
+def test_ctrl_c_in_training_is_one_line_and_the_run_resumes(tmp_path, tiny, run):
+    out = tmp_path / "interrupted"
+    command = [sys.executable, "-c", "import sys; from experiments.cli import main; sys.exit(main())"]
+    command += ["train", "--config", str(tiny), "--out", str(out), "--twin", "false"]
+    # So many steps that it is stopped on the way; the learning rate of every step depends on the number of steps.
+    steps = "--train.meta_steps", "200"
+    with subprocess.Popen(
+        [*command, *steps], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (out / "training.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=60)
+    assert process.returncode == 130, complained
+    assert (said, complained) == ("", "snn-anml: interrupted; go on with --resume.\n")
+    assert not (out / "model.safetensors").exists()
+    arguments = "train", "--config", tiny, "--twin", "false", *steps
+    assert snn_anml(*arguments, "--out", out, "--resume").code == 0
+    assert snn_anml(*arguments, "--out", tmp_path / "whole").code == 0
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    logged = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert logged == list(range(5, 221, 5))
+
+
+def test_ctrl_c_elsewhere_is_one_line(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run_meta_test", interrupted)
+    before = contents(run)
+    said = snn_anml("meta-test", run)
+    assert said == (130, "", "snn-anml: interrupted; run the command again.\n")
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        RuntimeError("a defect"),
+        ValueError("a defect"),
+        TypeError("a defect"),
+        KeyError("a defect"),
+        FileNotFoundError(2, "No such file or directory", "inside"),
+        OSError(5, "Input/output error"),
+    ],
+    ids=repr,
+)
+def test_a_defect_of_the_program_keeps_its_traceback(run, monkeypatch, defect):
+    def broken(*_, **__):
+        raise defect
+
+    monkeypatch.setattr(pipeline, "run_meta_test", broken)
+    with pytest.raises(type(defect)) as caught:
+        snn_anml("meta-test", run)
+    assert caught.value is defect
+
+
+@pytest.mark.parametrize("number", [13, 28, 30])
+def test_a_fault_of_the_place_is_one_sentence(run, monkeypatch, number):
+    def denied(*_, **__):
+        raise OSError(number, os.strerror(number), "metrics.jsonl")
+
+    monkeypatch.setattr(pipeline, "run_meta_test", denied)
+    assert refused("meta-test", run) == (
+        f"metrics.jsonl: {os.strerror(number)}; choose another folder, or make room there."
+    )
+
+
+def test_data_list_and_fetch_of_what_is_made_on_the_spot():
+    listed = snn_anml("data", "list")
+    assert listed.code == 0
+    assert "glyphs" in listed.out
+    assert snn_anml("data", "fetch", "glyphs") == (0, "Nothing to download: it is made on the spot.\n", "")
