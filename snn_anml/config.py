@@ -177,7 +177,7 @@ class MetaTestConfig:
     protocols: tuple[Literal["strict", "paper"], ...] = ("strict", "paper")
     draws: int = 10
     paper_draws: int = 5
-    selection_draws: int = 2
+    selection_draws: int = 1
     shots: int = 15
 
     def __post_init__(self) -> None:

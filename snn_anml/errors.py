@@ -16,3 +16,7 @@ class MissingExtraError(UserError, ImportError):
         super().__init__(
             f"{what} needs packages that are not installed; install them with: pip install 'snn-anml[{extra}]'."
         )
+
+
+class UnwritableError(UserError, OSError):
+    """A file that cannot be written: no permission, no room, or something else in its place."""

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from snn_anml.errors import UserError
+from snn_anml.errors import UnwritableError
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,12 +16,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Whatever happens, even `kill -9`, `path` holds either what it held before or all of the new content.
 
     Raises:
-        UserError: a folder that cannot be written, or a full disk.
+        UnwritableError: a folder that cannot be written, or a full disk.
     """
     try:
         _write_whole(path, write)
     except OSError as error:
-        raise UserError(
+        raise UnwritableError(
             f"{path} cannot be written ({error.strerror or error}); make room or choose another folder."
         ) from error
 

@@ -8,7 +8,7 @@ from snn_anml.config import MetaTestConfig, NetworkConfig
 from snn_anml.errors import UserError
 from snn_anml.meta.rates import CANDIDATES, candidates, pick_rates
 from snn_anml.meta.sequential import extract_features, meta_test
-from snn_anml.meta.trial import Trial, accuracy_by_class
+from snn_anml.meta.trial import Scores, Trial, accuracy_by_class
 from snn_anml.networks import ANML
 
 CONFIG = MetaTestConfig(milestones=(2, 5, 12), draws=3, paper_draws=2, selection_draws=1, shots=4)
@@ -75,27 +75,22 @@ def test_well_separated_classes_are_learned_and_chance_is_chance():
 
 
 def test_rates_are_picked_on_the_given_classes_for_each_milestone():
-    tried = []
+    reached = []
 
     class Fake(Trial):
         def run(self, learning_rate, milestones):
-            raise AssertionError
-
-    def run_all(runs):
-        results = []
-        for _, rate, milestones in runs:
-            tried.append((rate, milestones))
-            # the best rate is 0.4 early and 0.2 late
-            best = {m: 0.4 if m <= 100 else 0.2 for m in milestones}
-            results.append([type("S", (), {"test": 1 - abs(rate - best[m])})() for m in milestones])
-        return results
+            for milestone in milestones:
+                reached.append((learning_rate, milestone))
+                best = 0.4 if milestone <= 100 else 0.2  # the best rate is 0.4 early and 0.2 late
+                yield Scores(0.0, 1 - abs(learning_rate - best), 0.0, None)
 
     trials = [Fake("sgd", torch.zeros(300, 1, 1), 1)]
-    picked = pick_rates((0.1, 0.2, 0.4, 0.8), trials, (10, 100, 200, 600), run_all)
-    assert picked == {10: 0.4, 100: 0.4, 200: 0.2, 600: 0.2}
-    assert (0.8, (200,)) not in tried
-    assert (0.1, (200,)) in tried
-    assert not any(600 in milestones for _, milestones in tried)  # there are only 300 classes to pick on
+    picked = pick_rates((0.05, 0.1, 0.2, 0.4, 0.8), trials, (10, 100, 200, 300, 600), lambda jobs: [j() for j in jobs])
+    assert picked == {10: 0.4, 100: 0.4, 200: 0.2, 300: 0.2, 600: 0.2}
+    assert {rate for rate, milestone in reached if milestone == 100} == {0.05, 0.1, 0.2, 0.4, 0.8}
+    assert {rate for rate, milestone in reached if milestone == 200} == {0.2, 0.4, 0.8}
+    assert {rate for rate, milestone in reached if milestone == 300} == {0.2, 0.4}
+    assert 600 not in {milestone for _, milestone in reached}  # there are only 300 classes to pick on
 
 
 def test_rates_of_sgd_scale_with_the_features():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -17,9 +18,9 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 """Learning rates to choose from, increasing. Those of sgd are divided by the mean of |f|^2 (see `candidates`)."""
 
 EARLY_CLASSES = 100
-KEPT_BELOW = 2
-"""The best learning rate falls slowly as classes come. After a first round up to `EARLY_CLASSES` classes, only the best
-candidate and this many below it go on to the late milestones, which cost most."""
+KEPT_AROUND = 1
+"""The best learning rate moves slowly as classes come. From `EARLY_CLASSES` on, only the best and this many to either
+side of it go on after a milestone, since late milestones cost most."""
 
 
 def candidates(head: str, features: Tensor) -> tuple[float, ...]:
@@ -40,20 +41,17 @@ def pick_rates(
         rates: candidates, increasing.
         trials: repetitions on the classes to pick on.
         milestones: increasing numbers of classes; one beyond the classes at hand gets the pick of the last within.
-        run_all: runs independent trials.
+        run_all: calls independent jobs.
     """
     most = min(len(trial.features) for trial in trials)
     within = tuple(m for m in milestones if m <= most) or (most,)
-    early = tuple(m for m in within if m <= EARLY_CLASSES)
-    alive, picked = list(range(len(rates))), {}
-    for stage in (early, tuple(m for m in within if m > EARLY_CLASSES)):
-        if not stage:
-            continue
-        scores = run_all((trial, rates[i], stage) for i in alive for trial in trials)
-        accuracy = np.array([[score.test for score in run] for run in scores])
-        accuracy = accuracy.reshape(len(alive), len(trials), len(stage)).mean(1)
-        for j, milestone in enumerate(stage):
-            picked[milestone] = rates[alive[int(accuracy[:, j].argmax())]]
-        best = alive[int(accuracy[:, -1].argmax())]
-        alive = [i for i in alive if best - KEPT_BELOW <= i <= best]
+    alive = {i: [trial.run(rate, within) for trial in trials] for i, rate in enumerate(rates)}
+    picked: dict[int, float] = {}
+    for milestone in within:
+        scores = iter(run_all([partial(next, run) for runs in alive.values() for run in runs]))
+        accuracy = {i: np.mean([next(scores).test for _ in runs]) for i, runs in alive.items()}
+        best = max(accuracy, key=accuracy.__getitem__)
+        picked[milestone] = rates[best]
+        if milestone >= EARLY_CLASSES:
+            alive = {i: runs for i, runs in alive.items() if abs(i - best) <= KEPT_AROUND}
     return {milestone: picked.get(milestone, picked[within[-1]]) for milestone in milestones}

@@ -12,7 +12,8 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from snn_anml.data.tasks import pictures
 from snn_anml.errors import UserError
 from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.rates import candidates, pick_rates
-from snn_anml.meta.trial import Run, RunAll, Scores, Trial
+from snn_anml.meta.trial import Trial
 from snn_anml.networks import ANML, spikes_per_neuron
 
 
@@ -99,17 +100,6 @@ def _trials(
     return trials, orders
 
 
-def _run_side_by_side(pool: ThreadPoolExecutor) -> RunAll:
-    def one(run: Run) -> list[Scores]:
-        trial, rate, milestones = run
-        return trial.run(rate, milestones)
-
-    def run_all(runs: Iterable[Run]) -> list[list[Scores]]:
-        return list(pool.map(one, runs))
-
-    return run_all
-
-
 def meta_test(
     features: Tensor,
     selection: Tensor,
@@ -146,7 +136,10 @@ def meta_test(
     torch.set_num_threads(1)  # the steps are small: whole runs side by side use the cores better
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            run_all = _run_side_by_side(pool)
+
+            def run_all(jobs: Iterable[Callable[[], Any]]) -> list[Any]:
+                return list(pool.map(lambda job: job(), jobs))
+
             for done, (protocol, head) in enumerate(rounds):
                 on_progress(f"{protocol}, {head}", done / len(rounds))
                 strict = protocol == "strict"
@@ -165,9 +158,9 @@ def meta_test(
                     for draw in range(len(trials))
                     for rate in sorted(set(picked.values()))
                 ]
-                scores = run_all((trials[draw], rate, milestones) for draw, rate, milestones in runs)
-                for (draw, rate, milestones), run in zip(runs, scores, strict=True):
-                    for milestone, s in zip(milestones, run, strict=True):
+                scores = run_all(partial(list, trials[draw].run(rate, todo)) for draw, rate, todo in runs)
+                for (draw, rate, todo), run in zip(runs, scores, strict=True):
+                    for milestone, s in zip(todo, run, strict=True):
                         outcomes.append(Outcome(protocol, head, milestone, draw, seed, s.train, s.test, rate, s.first))
                         if draw == 0 and protocol == config.protocols[0]:
                             learned[head, milestone] = Learned(s.head, classes[orders[0][:milestone]], rate)

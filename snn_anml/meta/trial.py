@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -41,22 +41,17 @@ class Trial:
     shots: int
     initial: Tensor | None = None
 
-    def run(self, learning_rate: float, milestones: tuple[int, ...]) -> list[Scores]:
-        """Learns class after class and scores at every milestone."""
+    def run(self, learning_rate: float, milestones: tuple[int, ...]) -> Iterator[Scores]:
+        """Learns class after class and scores at every milestone; between two of them it can be left off."""
         learned_from, held_out = self.features[:, : self.shots], self.features[:, self.shots :]
-        scores = []
         for classes, head in learn_in_sequence(self.head, learned_from, learning_rate, milestones, self.initial):
             test = accuracy_by_class(head, held_out[:classes])
             train = accuracy_by_class(head, learned_from[:classes])
-            scores.append(Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head))
-        return scores
+            yield Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head)
 
 
-Run = tuple[Trial, float, tuple[int, ...]]
-"""A trial, its learning rate and its milestones."""
-
-RunAll = Callable[[Iterable[Run]], list[list[Scores]]]
-"""Runs independent trials, side by side or one after another, and returns their scores in order."""
+RunAll = Callable[[Iterable[Callable[[], Any]]], list[Any]]
+"""Calls independent jobs, side by side or one after another, and returns their results in order."""
 
 
 def accuracy_by_class(head: LinearHead, features: Tensor) -> np.ndarray:
