@@ -79,13 +79,14 @@ def add_config(parser: ArgumentParser) -> None:
     """Gives a parser every option of `RunConfig`, and lets it read the configuration file of a finished run."""
     parser.add_class_arguments(RunConfig)
     parser.add_argument(f"--{PROVENANCE}", type=dict, default=None, help=SUPPRESS)
+    sections = _sections(RunConfig)
     for action in parser._actions:
-        if action.dest in _sections(RunConfig):  # a whole section as one option: of use in files only
+        if action.dest in sections:  # a whole section as one option: of use in files only
             action.help = SUPPRESS
 
 
 def check_given(parsed: Namespace) -> None:
-    """Raises `UserError` for a setting that is empty (`--data '{size: null}'`), which the parser takes for not given."""
+    """Raises `UserError` for an empty setting (`--data '{size: null}'`), which the parser takes for not given."""
     names = {f.name for f in fields(RunConfig)}
     for key, value in parsed.items():
         if value is None and key.split(".")[0] in names:

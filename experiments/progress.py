@@ -11,14 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from snn_anml.meta import Metrics
 
+WIDE = 125
+"""Columns of a terminal from which on everything fits into one line."""
+
 
 class TrainingBar:
-    """A bar with loss, accuracy, spikes per neuron, steps a second and time left."""
+    """A bar with loss, accuracy and time left; on a wide terminal also spikes per neuron and steps a second."""
 
     def __init__(self, title: str, console: Console) -> None:
+        self._wide = console.width >= WIDE
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20 if self._wide else 8),
             MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}"),
             TimeRemainingColumn(),
@@ -39,6 +43,10 @@ class TrainingBar:
     def __call__(self, step: int, total: int, metrics: Metrics | None) -> None:
         if metrics is None:
             self._progress.update(self._task, completed=step, total=total)
+            return
+        if not self._wide:
+            facts = f"loss {metrics.loss:.2f}  acc {metrics.accuracy:.2f}"
+            self._progress.update(self._task, completed=step, total=total, facts=facts)
             return
         spikes = f"  {metrics.spikes_per_neuron:.2f} spikes/neuron" if metrics.spikes_per_neuron else ""
         facts = (

@@ -274,10 +274,9 @@ def test_the_default_folder_is_named_after_dataset_and_neuron(tmp_path, monkeypa
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-@pytest.mark.parametrize("command", ["run", "train"])
-def test_a_configuration_that_asks_for_too_much(tmp_path, tiny, command, options, sentence):
+def test_a_configuration_that_asks_for_too_much(tmp_path, tiny, options, sentence):
     out = tmp_path / "run"
-    assert sentence in refused(command, "--config", tiny, "--out", out, *options)
+    assert sentence in refused("run", "--config", tiny, "--out", out, *options)
     assert not out.exists()
 
 
@@ -505,7 +504,7 @@ def reading(name, run):
 
 
 @pytest.mark.parametrize("name", TENSOR_FILES)
-@pytest.mark.parametrize("kept", [0, 5, 200, -1])
+@pytest.mark.parametrize("kept", [0, 200, -1])
 def test_a_file_cut_short(run, name, kept):
     path = run / f"{name}.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
@@ -583,7 +582,7 @@ def test_ctrl_c_in_training_is_one_line_and_the_run_resumes(tmp_path, tiny, run)
     command = [sys.executable, "-c", "import sys; from experiments.cli import main; sys.exit(main())"]
     command += ["train", "--config", str(tiny), "--out", str(out), "--twin", "false"]
     # So many steps that it is stopped on the way; the learning rate of every step depends on the number of steps.
-    steps = "--train.meta_steps", "200"
+    steps = "--train.meta_steps", "120"
     with subprocess.Popen(
         [*command, *steps], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -600,7 +599,7 @@ def test_ctrl_c_in_training_is_one_line_and_the_run_resumes(tmp_path, tiny, run)
     assert snn_anml(*arguments, "--out", tmp_path / "whole").code == 0
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     logged = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert logged == list(range(5, 221, 5))
+    assert logged == list(range(5, 141, 5))
 
 
 def test_ctrl_c_elsewhere_is_one_line(run, monkeypatch):

@@ -73,7 +73,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
     def full(temporary):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="No space left on device"):
+    with pytest.raises(UserError, match="No space left on device") as caught:
         write_whole(path, full)
+    assert isinstance(caught.value, OSError)  # for callers that know Python's own exceptions
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
