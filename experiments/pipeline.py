@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -147,7 +148,11 @@ def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str,
                 "learn from; train longer, or lower train.spike_weight or network.threshold."
             )
         extracted = time.perf_counter()
-        outcomes, learned = meta_test(features, selection, data.split.meta_test, config.meta_test, config.seed, bar)
+        # Below some hundred classes it is over before a second process has started.
+        workers = (os.cpu_count() or 1) if config.meta_test.milestones[-1] > 100 else 1
+        outcomes, learned = meta_test(
+            features, selection, data.split.meta_test, config.meta_test, config.seed, bar, workers
+        )
     save_heads(folder.heads, learned)
     seconds = {"features": extracted - start, "heads": time.perf_counter() - extracted}
     write_text(folder.activity, json.dumps({"spikes_per_neuron": spikes, "seconds": seconds}, indent=2) + "\n")

@@ -58,7 +58,8 @@ def test_held_out_drawings_are_not_learned_from():
     changed = f.clone()
     changed[:, CONFIG.shots :] = 0
     for head in CONFIG.heads:
-        before, after = (Trial(head, x, CONFIG.shots).run(0.01, (5, 12)) for x in (f, changed))
+        trial = Trial(head, np.arange(12), CONFIG.shots)
+        before, after = (trial.run(x, 0.01, (5, 12)) for x in (f, changed))
         for a, b in zip(before, after, strict=True):
             assert torch.equal(a.head.weight, b.head.weight)
             assert a.train == b.train
@@ -75,22 +76,31 @@ def test_well_separated_classes_are_learned_and_chance_is_chance():
 
 
 def test_rates_are_picked_on_the_given_classes_for_each_milestone():
-    reached = []
+    tried = []
 
-    class Fake(Trial):
-        def run(self, learning_rate, milestones):
-            for milestone in milestones:
-                reached.append((learning_rate, milestone))
-                best = 0.4 if milestone <= 100 else 0.2  # the best rate is 0.4 early and 0.2 late
-                yield Scores(0.0, 1 - abs(learning_rate - best), 0.0, None)
+    def run_all(runs):
+        for name, _, rate, milestones, wanted in runs:
+            assert (name, wanted) == ("selection", False)
+            tried.append((rate, milestones))
+            # the best rate is 0.4 early and 0.2 late
+            yield [Scores(0.0, 1 - abs(rate - (0.4 if m <= 100 else 0.2)), 0.0, None) for m in milestones]
 
-    trials = [Fake("sgd", torch.zeros(300, 1, 1), 1)]
-    picked = pick_rates((0.05, 0.1, 0.2, 0.4, 0.8), trials, (10, 100, 200, 300, 600), lambda jobs: [j() for j in jobs])
-    assert picked == {10: 0.4, 100: 0.4, 200: 0.2, 300: 0.2, 600: 0.2}
-    assert {rate for rate, milestone in reached if milestone == 100} == {0.05, 0.1, 0.2, 0.4, 0.8}
-    assert {rate for rate, milestone in reached if milestone == 200} == {0.2, 0.4, 0.8}
-    assert {rate for rate, milestone in reached if milestone == 300} == {0.2, 0.4}
-    assert 600 not in {milestone for _, milestone in reached}  # there are only 300 classes to pick on
+    rates, trials = (0.05, 0.1, 0.2, 0.4, 0.8), [Trial("sgd", np.arange(300), 1)]
+    picked = pick_rates("selection", rates, trials, (10, 100, 200, 600), lambda runs: list(run_all(runs)))
+    assert picked == {10: 0.4, 100: 0.4, 200: 0.2, 600: 0.2}
+    early, late = [(rate, (10, 100)) for rate in rates], [(rate, (200,)) for rate in (0.2, 0.4, 0.8)]
+    assert tried == early + late  # there are only 300 classes to pick on
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_results():
+    config = MetaTestConfig(milestones=(2, 12), draws=2, paper_draws=1, shots=4)
+    alone, shared = (
+        meta_test(features(), features(seed=9), np.arange(12), config, 0, workers=workers) for workers in (1, 2)
+    )
+    assert alone[0] == shared[0]
+    for key, learned in alone[1].items():
+        assert torch.equal(learned.head.weight, shared[1][key].head.weight)
 
 
 def test_rates_of_sgd_scale_with_the_features():

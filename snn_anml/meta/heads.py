@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from snn_anml.errors import UserError
 
@@ -86,77 +85,74 @@ def learn_in_sequence(
     inputs = torch.cat([features, features.new_ones(classes, shots, 1)], 2)[:, :, active].contiguous()
     shared = initial is None
     weights = inputs.new_zeros(classes + 1, inputs.shape[2]) if initial is None else initial[:, active].clone()
-    step = _AdamStep(weights, learning_rate) if head == "adam" else _SGDStep(weights, learning_rate)
+    step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
     for c in range(milestones[-1]):
-        # With a shared row, row 0 is that row, of weight `waiting`; class c is row c + 1.
-        waiting = classes - c - 1
+        # With a shared row, row 0 is that row, which stands for `waiting` outputs; class c is row c + 1.
+        waiting = classes - c - 1 if shared else 0
         if shared:
             step.copy_row(0, c + 1)
-        rows, own = (c + 2, c + 1) if shared else (classes, c)
-        first = 1 if shared and not waiting else 0
-        for x in inputs[c]:
-            logits = torch.mv(weights[first:rows], x)
-            if shared and waiting:
-                logits[0] += math.log(waiting)
-            error = torch.softmax(logits, 0)
-            if shared and waiting:
-                error[0] /= waiting
-            error[own - first] -= 1
-            step(first, rows, error, x)
+        rows = slice(0 if waiting or not shared else 1, c + 2 if shared else classes)
+        now, own = weights[rows], (c + 1 if shared else c) - rows.start
+        multiplicity, target = now.new_ones(len(now)), now.new_zeros(len(now))
+        target[own] = -1
+        if waiting:
+            multiplicity[0] = waiting
+        offset, share = multiplicity.log(), 1 / multiplicity
+        for x in inputs[c].unbind():
+            error = torch.addcmul(target, torch.softmax(torch.addmv(offset, now, x), 0), share)
+            step(rows, error, x)
         if c + 1 in milestones:
-            yield c + 1, _extract(weights, active, initial, c + 1, shared, waiting)
+            yield c + 1, _extract(weights, active, initial, c + 1, waiting)
 
 
-def _extract(
-    weights: Tensor, active: Tensor, initial: Tensor | None, learned: int, shared: bool, waiting: int
-) -> LinearHead:
+def _extract(weights: Tensor, active: Tensor, initial: Tensor | None, learned: int, waiting: int) -> LinearHead:
     """The learned rows as a head over all features; an output still to come competes with them."""
-    full = weights.new_zeros(len(weights), len(active)) if initial is None else initial.clone()
-    full[:, active] = weights
-    if shared:
+    if initial is None:
+        full = weights.new_zeros(len(weights), len(active))
+        full[:, active] = weights
         rows = full[1 : learned + 1]
         return LinearHead(rows[:, :-1].clone(), rows[:, -1].clone(), full[0].clone() if waiting else None)
     # Outputs that were drawn at random all differ: they stay in the head as classes that are never right.
+    full = initial.clone()
+    full[:, active] = weights
     return LinearHead(full[:, :-1].clone(), full[:, -1].clone(), None)
 
 
-class _SGDStep:
+class _SGD:
+    """W <- W - lr e x^T."""
+
     def __init__(self, weights: Tensor, learning_rate: float) -> None:
         self.weights, self.learning_rate = weights, learning_rate
 
     def copy_row(self, source: int, target: int) -> None:
         self.weights[target] = self.weights[source]
 
-    def __call__(self, first: int, rows: int, error: Tensor, x: Tensor) -> None:
-        self.weights[first:rows].addr_(error, x, alpha=-self.learning_rate)
+    def __call__(self, rows: slice, error: Tensor, x: Tensor) -> None:
+        self.weights[rows].addr_(error, x, alpha=-self.learning_rate)
 
 
-class _AdamStep:
+class _Adam:
+    """Adam (Kingma & Ba 2015, algorithm 1) for gradients e x^T.
+
+    Their rank is one, and so is that of their squares, e^2 (x^2)^T: both moments are updated in one pass each.
+    """
+
     def __init__(self, weights: Tensor, learning_rate: float) -> None:
-        self.weights, self.learning_rate = weights, learning_rate
-        self.gradient, self.first, self.second = (torch.zeros_like(weights) for _ in range(3))
-        self.steps = torch.zeros(())
+        self.weights, self.learning_rate, self.steps = weights, learning_rate, 0
+        self.first, self.second, self.work = (torch.zeros_like(weights) for _ in range(3))
 
     def copy_row(self, source: int, target: int) -> None:
         for tensor in (self.weights, self.first, self.second):
             tensor[target] = tensor[source]
 
-    def __call__(self, first: int, rows: int, error: Tensor, x: Tensor) -> None:
-        now = slice(first, rows)
-        torch.outer(error, x, out=self.gradient[now])
-        adam(
-            [self.weights[now]],
-            [self.gradient[now]],
-            [self.first[now]],
-            [self.second[now]],
-            [],
-            [self.steps],
-            fused=True,
-            amsgrad=False,
-            beta1=ADAM_BETAS[0],
-            beta2=ADAM_BETAS[1],
-            lr=self.learning_rate,
-            weight_decay=0.0,
-            eps=ADAM_EPS,
-            maximize=False,
-        )
+    def __call__(self, rows: slice, error: Tensor, x: Tensor) -> None:
+        self.steps += 1
+        b1, b2 = ADAM_BETAS
+        # m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with both corrections taken out of the division
+        correction = math.sqrt(1 - b2**self.steps)
+        rate = self.learning_rate * correction / (1 - b1**self.steps)
+        first, second, work = self.first[rows], self.second[rows], self.work[rows]
+        first.addr_(error, x, beta=b1, alpha=1 - b1)
+        second.addr_(error * error, x * x, beta=b2, alpha=1 - b2)
+        torch.sqrt(second, out=work).add_(ADAM_EPS * correction)
+        self.weights[rows].sub_(torch.div(first, work, out=work), alpha=rate)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from torch import Tensor
 
-from snn_anml.meta.trial import RunAll, Trial
+from snn_anml.meta.side_by_side import RunAll
+from snn_anml.meta.trial import Trial
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "adam": (2e-4, 3e-4, 4.5e-4, 7e-4, 1.1e-3, 1.7e-3, 2.6e-3),
@@ -19,8 +19,8 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 
 EARLY_CLASSES = 100
 KEPT_AROUND = 1
-"""The best learning rate moves slowly as classes come. From `EARLY_CLASSES` on, only the best and this many to either
-side of it go on after a milestone, since late milestones cost most."""
+"""The best learning rate moves slowly as classes come. After a first round up to `EARLY_CLASSES`, only the best and
+this many to either side of it run to the late milestones, which cost most."""
 
 
 def candidates(head: str, features: Tensor) -> tuple[float, ...]:
@@ -33,25 +33,29 @@ def candidates(head: str, features: Tensor) -> tuple[float, ...]:
 
 
 def pick_rates(
-    rates: Sequence[float], trials: Sequence[Trial], milestones: tuple[int, ...], run_all: RunAll
+    name: str, rates: Sequence[float], trials: Sequence[Trial], milestones: tuple[int, ...], run_all: RunAll
 ) -> dict[int, float]:
     """The rate of the best mean held-out accuracy at every milestone.
 
     Args:
+        name: of the features that the trials learn.
         rates: candidates, increasing.
         trials: repetitions on the classes to pick on.
         milestones: increasing numbers of classes; one beyond the classes at hand gets the pick of the last within.
-        run_all: calls independent jobs.
+        run_all: runs independent trials.
     """
-    most = min(len(trial.features) for trial in trials)
+    most = min(len(trial.order) for trial in trials)
     within = tuple(m for m in milestones if m <= most) or (most,)
-    alive = {i: [trial.run(rate, within) for trial in trials] for i, rate in enumerate(rates)}
-    picked: dict[int, float] = {}
-    for milestone in within:
-        scores = iter(run_all([partial(next, run) for runs in alive.values() for run in runs]))
-        accuracy = {i: np.mean([next(scores).test for _ in runs]) for i, runs in alive.items()}
-        best = max(accuracy, key=accuracy.__getitem__)
-        picked[milestone] = rates[best]
-        if milestone >= EARLY_CLASSES:
-            alive = {i: runs for i, runs in alive.items() if abs(i - best) <= KEPT_AROUND}
+    alive, picked = list(range(len(rates))), {}
+    early = tuple(m for m in within if m <= EARLY_CLASSES) or within[:1]
+    for stage in (early, within[len(early) :]):
+        if not stage:
+            continue
+        scores = run_all((name, trial, rates[i], stage, False) for i in alive for trial in trials)
+        accuracy = np.array([[score.test for score in run] for run in scores])
+        accuracy = accuracy.reshape(len(alive), len(trials), len(stage)).mean(1)
+        for j, milestone in enumerate(stage):
+            picked[milestone] = rates[alive[int(accuracy[:, j].argmax())]]
+        best = alive[int(accuracy[:, -1].argmax())]
+        alive = [i for i in alive if abs(i - best) <= KEPT_AROUND]
     return {milestone: picked.get(milestone, picked[within[-1]]) for milestone in milestones}

@@ -8,12 +8,8 @@ freshly drawn, the learning rate picked on the very classes that are reported. T
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +20,7 @@ from snn_anml.data.tasks import pictures
 from snn_anml.errors import UserError
 from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.rates import candidates, pick_rates
+from snn_anml.meta.side_by_side import side_by_side
 from snn_anml.meta.trial import Trial
 from snn_anml.networks import ANML, spikes_per_neuron
 
@@ -79,25 +76,12 @@ def extract_features(
     return torch.cat(features).view(len(classes), drawings, -1), spikes / len(index[0])
 
 
-def _drawn_layer(classes: int, features: int, seed: list[int]) -> Tensor:
-    """A freshly drawn output layer, weights normal(0, 2 / fan_in) and bias 0: (classes, features + 1)."""
-    weight = np.random.default_rng(seed).standard_normal((classes, features), np.float32) * math.sqrt(2 / features)
-    return torch.cat([torch.from_numpy(weight), torch.zeros(classes, 1)], 1)
-
-
-def _trials(
-    head: str, features: Tensor, config: MetaTestConfig, protocol: str, draws: int, seed: list[int]
-) -> tuple[list[Trial], list[np.ndarray]]:
-    """The repetitions of a protocol and the order of classes in each."""
-    trials, orders = [], []
-    for draw in range(draws):
-        if protocol == "strict":
-            order, initial = np.random.default_rng([*seed, draw]).permutation(len(features)), None
-        else:
-            order, initial = np.arange(len(features)), _drawn_layer(len(features), features.shape[2], [*seed, draw])
-        trials.append(Trial(head, features[order], config.shots, initial))
-        orders.append(order)
-    return trials, orders
+def _trials(head: str, classes: int, shots: int, protocol: str, draws: int, seed: tuple[int, ...]) -> list[Trial]:
+    """The repetitions of a protocol."""
+    if protocol == "paper":
+        return [Trial(head, np.arange(classes), shots, (*seed, draw)) for draw in range(draws)]
+    orders = [np.random.default_rng([*seed, draw]).permutation(classes) for draw in range(draws)]
+    return [Trial(head, order, shots) for order in orders]
 
 
 def meta_test(
@@ -107,6 +91,7 @@ def meta_test(
     config: MetaTestConfig,
     seed: int,
     on_progress: Callable[[str, float], None] = lambda what, share: None,
+    workers: int = 1,
 ) -> tuple[list[Outcome], dict[tuple[str, int], Learned]]:
     """Runs every protocol, head and draw.
 
@@ -117,6 +102,7 @@ def meta_test(
         config: milestones, heads, protocols, draws.
         seed: of class orders and freshly drawn output layers.
         on_progress: told what is being done, and the share that is done.
+        workers: processes that share the work, see `side_by_side`; the results are the same for any number.
 
     Returns:
         the outcomes, and the heads learned in draw 0 of the first protocol by (head, milestone).
@@ -132,40 +118,33 @@ def meta_test(
     outcomes: list[Outcome] = []
     learned: dict[tuple[str, int], Learned] = {}
     rounds = [(protocol, head) for protocol in config.protocols for head in config.heads]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the steps are small: whole runs side by side use the cores better
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-
-            def run_all(jobs: Iterable[Callable[[], Any]]) -> list[Any]:
-                return list(pool.map(lambda job: job(), jobs))
-
-            for done, (protocol, head) in enumerate(rounds):
-                on_progress(f"{protocol}, {head}", done / len(rounds))
-                strict = protocol == "strict"
-                trials, orders = _trials(
-                    head, features, config, protocol, config.draws if strict else config.paper_draws, [seed, 2]
-                )
-                if strict:
-                    to_pick, _ = _trials(head, selection, config, protocol, config.selection_draws, [seed, 3])
-                else:
-                    to_pick = trials[:1]
-                rates = candidates(head, to_pick[0].features[:, : config.shots])
-                picked = pick_rates(rates, to_pick, config.milestones, run_all)
-                # One run serves all milestones that share a learning rate.
-                runs = [
-                    (draw, rate, tuple(m for m in config.milestones if picked[m] == rate))
-                    for draw in range(len(trials))
-                    for rate in sorted(set(picked.values()))
-                ]
-                scores = run_all(partial(list, trials[draw].run(rate, todo)) for draw, rate, todo in runs)
-                for (draw, rate, todo), run in zip(runs, scores, strict=True):
-                    for milestone, s in zip(todo, run, strict=True):
-                        outcomes.append(Outcome(protocol, head, milestone, draw, seed, s.train, s.test, rate, s.first))
-                        if draw == 0 and protocol == config.protocols[0]:
-                            learned[head, milestone] = Learned(s.head, classes[orders[0][:milestone]], rate)
-    finally:
-        torch.set_num_threads(threads)
+    with side_by_side({"test": features, "selection": selection}, workers) as run_all:
+        for done, (protocol, head) in enumerate(rounds):
+            on_progress(f"{protocol}, {head}", done / len(rounds))
+            strict = protocol == "strict"
+            draws = config.draws if strict else config.paper_draws
+            trials = _trials(head, n, config.shots, protocol, draws, (seed, 2))
+            if strict:
+                pick_on, seen = "selection", selection
+                to_pick = _trials(head, len(seen), config.shots, protocol, config.selection_draws, (seed, 3))
+            else:
+                pick_on, seen, to_pick = "test", features, trials[:1]
+            rates = candidates(head, seen[:, : config.shots])
+            picked = pick_rates(pick_on, rates, to_pick, config.milestones, run_all)
+            # One run serves all milestones that share a learning rate. The long ones come first, for an even load.
+            shared = {rate: tuple(m for m in config.milestones if picked[m] == rate) for rate in set(picked.values())}
+            runs = [
+                ("test", trial, rate, shared[rate], draw == 0)
+                for rate in sorted(shared, key=lambda rate: -shared[rate][-1])
+                for draw, trial in enumerate(trials)
+            ]
+            for i, scores in enumerate(run_all(runs)):
+                _, trial, rate, milestones, _ = runs[i]
+                draw = i % len(trials)
+                for milestone, s in zip(milestones, scores, strict=True):
+                    outcomes.append(Outcome(protocol, head, milestone, draw, seed, s.train, s.test, rate, s.first))
+                    if s.head is not None and protocol == config.protocols[0]:
+                        learned[head, milestone] = Learned(s.head, classes[trial.order[:milestone]], rate)
     on_progress("done", 1.0)
     rank = {key: i for i, key in enumerate(rounds)}
     outcomes.sort(key=lambda o: (rank[o.protocol, o.head], o.draw, o.classes))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from snn_anml.meta.heads import LinearHead, learn_in_sequence
@@ -18,40 +20,47 @@ FIRST_CLASSES = 10
 class Scores(NamedTuple):
     """Accuracy over the classes learned so far, against all outputs of the head.
 
-    train: on the drawings learned from; test: held out; first: held out, of the first ten classes; head: as learned.
+    train: on the drawings learned from; test: held out; first: held out, of the first ten classes; head: as learned,
+    None where it is not wanted.
     """
 
     train: float
     test: float
     first: float
-    head: LinearHead
+    head: LinearHead | None
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What is learned, by what.
+    """What is learned, by what; small, so that it can be sent to a worker, which holds the features.
 
-    head: `adam`, `sgd` or `class-mean`; features: (classes, drawings, F) in the order of the classes; shots: drawings
-    of each class that are learned from, the others are held out; initial: (classes, F + 1) initial output layer, zero
-    where None.
+    head: `adam`, `sgd` or `class-mean`; order: (n,) the classes, in the order in which they come; shots: drawings of
+    each class that are learned from, the others are held out; drawn: seed of a freshly drawn output layer, zero where
+    None.
     """
 
     head: str
-    features: Tensor
+    order: np.ndarray
     shots: int
-    initial: Tensor | None = None
+    drawn: tuple[int, ...] | None = None
 
-    def run(self, learning_rate: float, milestones: tuple[int, ...]) -> Iterator[Scores]:
-        """Learns class after class and scores at every milestone; between two of them it can be left off."""
-        learned_from, held_out = self.features[:, : self.shots], self.features[:, self.shots :]
-        for classes, head in learn_in_sequence(self.head, learned_from, learning_rate, milestones, self.initial):
+    def run(self, features: Tensor, learning_rate: float, milestones: tuple[int, ...]) -> list[Scores]:
+        """Learns class after class of features (classes, drawings, F), and scores at every milestone."""
+        features = features[torch.from_numpy(self.order)]
+        learned_from, held_out = features[:, : self.shots], features[:, self.shots :]
+        initial = None if self.drawn is None else drawn_layer(len(features), features.shape[2], self.drawn)
+        scores = []
+        for classes, head in learn_in_sequence(self.head, learned_from, learning_rate, milestones, initial):
             test = accuracy_by_class(head, held_out[:classes])
             train = accuracy_by_class(head, learned_from[:classes])
-            yield Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head)
+            scores.append(Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head))
+        return scores
 
 
-RunAll = Callable[[Iterable[Callable[[], Any]]], list[Any]]
-"""Calls independent jobs, side by side or one after another, and returns their results in order."""
+def drawn_layer(classes: int, features: int, seed: Sequence[int]) -> Tensor:
+    """A freshly drawn output layer, weights normal(0, 2 / fan_in) and bias 0: (classes, features + 1)."""
+    weight = np.random.default_rng(seed).standard_normal((classes, features), np.float32) * math.sqrt(2 / features)
+    return torch.cat([torch.from_numpy(weight), torch.zeros(classes, 1)], 1)
 
 
 def accuracy_by_class(head: LinearHead, features: Tensor) -> np.ndarray:
