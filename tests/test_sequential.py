@@ -28,7 +28,7 @@ def run(config=CONFIG, seed=0, noise=0.3):
 def test_every_protocol_head_draw_and_milestone_has_one_outcome():
     outcomes, learned = run()
     keys = [(o.protocol, o.head, o.draw, o.classes) for o in outcomes]
-    assert len(set(keys)) == len(keys) == (3 + 2) * 3 * 3
+    assert len(set(keys)) == len(keys) == (3 * 3 + 2 * 2 + 1) * 3
     assert set(learned) == {(head, n) for head in CONFIG.heads for n in CONFIG.milestones}
     for o in outcomes:
         assert all(0 <= a <= 1 for a in (o.train_accuracy, o.test_accuracy, o.first_test_accuracy))
@@ -49,7 +49,10 @@ def test_learned_heads_are_those_that_were_scored():
         assert len(order) == classes
         right = accuracy_by_class(what.head, features(noise=2.0)[order, CONFIG.shots :]).mean()
         (scored,) = (o for o in outcomes if (o.protocol, o.head, o.classes, o.draw) == ("strict", head, classes, 0))
-        assert right == pytest.approx(scored.test_accuracy)
+        if classes == 12 or head == "class-mean":
+            assert right == pytest.approx(scored.test_accuracy)
+        else:  # outputs still to come competed when it was scored
+            assert right >= scored.test_accuracy - 1e-9
         assert what.learning_rate == scored.learning_rate
 
 
@@ -85,10 +88,10 @@ def test_rates_are_picked_on_the_given_classes_for_each_milestone():
             # the best rate is 0.4 early and 0.2 late
             yield [Scores(0.0, 1 - abs(rate - (0.4 if m <= 100 else 0.2)), 0.0, None) for m in milestones]
 
-    rates, trials = (0.05, 0.1, 0.2, 0.4, 0.8), [Trial("sgd", np.arange(300), 1)]
+    rates, trials = (0.05, 0.1, 0.2, 0.4, 0.8), [Trial("sgd", np.arange(300), 1)] * 2
     picked = pick_rates("selection", rates, trials, (10, 100, 200, 600), lambda runs: list(run_all(runs)))
     assert picked == {10: 0.4, 100: 0.4, 200: 0.2, 600: 0.2}
-    early, late = [(rate, (10, 100)) for rate in rates], [(rate, (200,)) for rate in (0.2, 0.4, 0.8)]
+    early, late = [(rate, (10, 100)) for rate in rates for _ in trials], [(rate, (200,)) for rate in (0.2, 0.4, 0.8)]
     assert tried == early + late  # there are only 300 classes to pick on
 
 
@@ -101,6 +104,14 @@ def test_any_number_of_workers_gives_the_same_results():
     assert alone[0] == shared[0]
     for key, learned in alone[1].items():
         assert torch.equal(learned.head.weight, shared[1][key].head.weight)
+
+
+def test_the_middle_of_equal_rates_is_picked():
+    trials = [Trial("sgd", np.arange(20), 1)]
+    picked = pick_rates(
+        "test", (1.0, 2.0, 3.0, 4.0), trials, (10,), lambda runs: [[Scores(0, min(r[2], 2.0), 0, None)] for r in runs]
+    )
+    assert picked == {10: 3.0}
 
 
 def test_rates_of_sgd_scale_with_the_features():

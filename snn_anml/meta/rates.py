@@ -11,8 +11,8 @@ from snn_anml.meta.side_by_side import RunAll
 from snn_anml.meta.trial import Trial
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
-    "adam": (2e-4, 3e-4, 4.5e-4, 7e-4, 1.1e-3, 1.7e-3, 2.6e-3),
-    "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    "adam": (2e-4, 3e-4, 4.5e-4, 7e-4, 1.1e-3, 1.7e-3, 2.6e-3, 4e-3, 6e-3),
+    "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 6e-1, 1.0),
     "class-mean": (0.0,),
 }
 """Learning rates to choose from, increasing. Those of sgd are divided by the mean of |f|^2 (see `candidates`)."""
@@ -35,7 +35,9 @@ def candidates(head: str, features: Tensor) -> tuple[float, ...]:
 def pick_rates(
     name: str, rates: Sequence[float], trials: Sequence[Trial], milestones: tuple[int, ...], run_all: RunAll
 ) -> dict[int, float]:
-    """The rate of the best mean held-out accuracy at every milestone.
+    """The rate of the best mean held-out accuracy at every milestone; of several that are equal, the middle one.
+
+    Beyond `EARLY_CLASSES`, where a trial asks for hundreds of drawings, the first trial alone decides.
 
     Args:
         name: of the features that the trials learn.
@@ -44,18 +46,23 @@ def pick_rates(
         milestones: increasing numbers of classes; one beyond the classes at hand gets the pick of the last within.
         run_all: runs independent trials.
     """
+    if len(rates) == 1:
+        return dict.fromkeys(milestones, rates[0])
     most = min(len(trial.order) for trial in trials)
     within = tuple(m for m in milestones if m <= most) or (most,)
-    alive, picked = list(range(len(rates))), {}
     early = tuple(m for m in within if m <= EARLY_CLASSES) or within[:1]
-    for stage in (early, within[len(early) :]):
+    alive, picked = list(range(len(rates))), {}
+    for stage, of in ((early, trials), (within[len(early) :], trials[:1])):
         if not stage:
             continue
-        scores = run_all((name, trial, rates[i], stage, False) for i in alive for trial in trials)
+        scores = run_all((name, trial, rates[i], stage, False) for i in alive for trial in of)
         accuracy = np.array([[score.test for score in run] for run in scores])
-        accuracy = accuracy.reshape(len(alive), len(trials), len(stage)).mean(1)
-        for j, milestone in enumerate(stage):
-            picked[milestone] = rates[alive[int(accuracy[:, j].argmax())]]
-        best = alive[int(accuracy[:, -1].argmax())]
-        alive = [i for i in alive if abs(i - best) <= KEPT_AROUND]
+        accuracy = accuracy.reshape(len(alive), len(of), len(stage)).mean(1)
+        best = [alive[_middle(np.flatnonzero(column == column.max()))] for column in accuracy.T]
+        picked |= {milestone: rates[i] for milestone, i in zip(stage, best, strict=True)}
+        alive = [i for i in alive if abs(i - best[-1]) <= KEPT_AROUND]
     return {milestone: picked.get(milestone, picked[within[-1]]) for milestone in milestones}
+
+
+def _middle(indices: np.ndarray) -> int:
+    return int(indices[len(indices) // 2])
