@@ -106,7 +106,13 @@ def build_parser() -> ArgumentParser:
     add("export", export, "export to a simulator, with a fidelity certificate")
     add("energy", _run_parser("Counts operations of an inference and estimates its energy."), "energy estimates")
     report = _run_parser("Writes one page of one run or of several.", several=True)
-    report.add_argument("--out", type=Path, default=None, metavar="FILE", help="the page (default: RUN/report.html)")
+    report.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="the page (default: RUN/report.html, or report.html for several runs)",
+    )
     add("report", report, "one page with figures and tables")
     data = _parser("Datasets.")
     add("data", data, "list or fetch datasets")
@@ -120,6 +126,15 @@ def build_parser() -> ArgumentParser:
         actions.add_subcommand(name, action, help=text)
         action.prog = f"snn-anml data {name}"
     return parser
+
+
+def repeatable_gpu() -> None:
+    """Full float32 and one order of adds in convolutions: what training resumes bit for bit from."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 def _out(options: Namespace, config: RunConfig) -> RunFolder:
@@ -203,7 +218,7 @@ def _report(options: Namespace, console: Console) -> None:
 
     for run in options.run:
         RunFolder(run).require()
-    out = options.out or RunFolder(options.run[0]).report
+    out = options.out or (RunFolder(options.run[0]).report if len(options.run) == 1 else Path("report.html"))
     console.print(f"Report: {write_report(options.run, out)}")
 
 
@@ -258,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_given(parsed[command])
         options = parser.instantiate(parsed)[command]
         keep_large_buffers()
+        if str(getattr(options, "device", "cpu")).startswith("cuda"):
+            repeatable_gpu()
         COMMANDS[command](options, Console())
     except (UserError, ArgumentError) as error:
         return _refuse(one_sentence(error))

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,15 @@ def run_export(
             comparisons.append(converters.compare(recording, reference, labels))
             timings.append(_timing(recording, len(x)))
         bar("done", 1.0)
+    if targets and folder.certificate.exists():  # what was checked before stays, where it is of the same graph
+        before = converters.load_certificate(folder.certificate)
+        if before.graph == converters.graph_hash(graph):
+            renewed = {comparison.backend for comparison in comparisons}
+            comparisons += [comparison for comparison in before.comparisons if comparison.backend not in renewed]
+            with folder.simulations.open(encoding="utf-8", newline="") as file:
+                timings += [
+                    row for row in csv.DictReader(file) if row["backend"] not in {t["backend"] for t in timings}
+                ]
     write_csv(folder.simulations, tuple(timings[0]), timings)
     certificate = converters.certify(graph, comparisons)
     converters.save_certificate(certificate, folder.certificate)
@@ -259,7 +269,7 @@ def run_energy(config: RunConfig, folder: RunFolder, data: Data) -> list[dict[st
         counts = energy.count(graph, converters.simulate(graph, x, seed=config.seed))
         for device in energy.DEVICES:
             rows += energy.csv_rows(energy.estimate(counts, device), name)
-        for device in ("cpu", "gpu", "arm", "loihi", "spinnaker", "spinnaker2"):
+        for device in (name for name, one in energy.DEVICES.items() if one.kind == "chip"):
             rows += energy.csv_rows(energy.estimate(counts, device, convention="keras-spiking"), name)
     write_csv(folder.energy, energy.CSV_COLUMNS, rows)
     return rows
@@ -276,6 +286,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
 
 def run_everything(config: RunConfig, folder: RunFolder, resume: bool, device: str, console: Console) -> Path:
     """Train, meta-test, export, energy, report; with the conventional twin where the configuration asks for it."""
+    if find_spec("matplotlib") is None or find_spec("jinja2") is None:
+        raise MissingExtraError("The report", "report")  # now, and not after the training
     from experiments.report import write_report
 
     data = load_data(config, device)

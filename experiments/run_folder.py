@@ -184,14 +184,19 @@ def open_run(folder: RunFolder, config: RunConfig, data_hash: str, device: str, 
             )
         check_data(folder, data_hash)
         return
+    for leftover in folder.path.glob(".config.yaml.*"):  # of a process that was killed while it wrote the file
+        leftover.unlink()
     if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise UserError(f"{folder.path} is not empty and holds no run; choose another --out.")
+    import torch  # late, since `snn-anml --help` need not wait for it
+
     provenance = {
         "versions": versions(),
         "git_commit": git_commit(),
         "data_sha256": data_hash,
         "device": device,
         "machine": f"{platform.processor() or platform.machine()}, {platform.system()} {platform.release()}",
+        "threads": torch.get_num_threads(),
     }
     write_text(folder.config, yaml.safe_dump(to_plain(config) | {PROVENANCE: provenance}, sort_keys=False))
 

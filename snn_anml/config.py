@@ -51,7 +51,8 @@ class NetworkConfig:
         slope: slope of the surrogate, dimensionless.
         encoding: `constant`, `rate` or `latency`.
         widths: channels of the PLN's convolutions (5x5, then 3x3, each with stride 2).
-        modulation: the NM network: `conventional` (ReLU, one gate an inference), `spiking` (LIF, gates
+        modulation: the NM network: `conventional` (ReLU, one gate an inference, or one a step for a
+            `rate` or `latency` encoding), `spiking` (LIF, gates
             at every step) or `none` (no gates).
         nm_widths: channels of the NM network's convolutions (3x3, stride 2).
         nm_beta: decay of the leaky sum of spikes that drives the gates of a spiking NM network.

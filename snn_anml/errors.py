@@ -13,8 +13,9 @@ class MissingExtraError(UserError, ImportError):
     """A part was used whose optional packages are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
+        where = " on Python 3.10 or 3.11" if extra == "nengo" else ""
         super().__init__(
-            f"{what} needs packages that are not installed; install them with: pip install 'snn-anml[{extra}]'."
+            f"{what} needs packages that are not installed; install them with: pip install 'snn-anml[{extra}]'{where}."
         )
 
 

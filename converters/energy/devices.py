@@ -36,11 +36,12 @@ _PROCESSOR_LEAVES_OUT = (
 _CHIP_LEAVES_OUT = (
     "static power, input and output of the chip, mapping and spike routing beyond the published figure; "
     "analogue inputs, pooling and gate multiplies, which the chip may not support as such, are charged as "
-    "synaptic operations"
+    "synaptic operations; what the chip's few bits do to accuracy"
 )
 _ARITHMETIC_LEAVES_OUT = (
     "everything but arithmetic: memory traffic, control, routing, clock and static power; of a neuron also "
-    "the comparison with the threshold, the reset and the exponential of a sigmoid"
+    "the comparison with the threshold, the reset and the exponential of a sigmoid; what fewer bits than float32 "
+    "do to accuracy"
 )
 
 

@@ -119,6 +119,12 @@ def _caption(protocol: str, behind: bool) -> str:
     return caption
 
 
+FORGETTING = (
+    "Held-out drawings of the classes learned first (ten, or as many as there are); all classes learned so far compete. "
+    "At every number of classes the learning rate is the one picked for that number."
+)
+
+
 def forgetting_panel(series: Sequence[Series], protocol: str, what: str) -> Figure:
     """Held-out accuracy (%) on the ten classes learned first, against the number of classes learned."""
 
@@ -131,7 +137,7 @@ def forgetting_panel(series: Sequence[Series], protocol: str, what: str) -> Figu
         legend_below(canvas, axes, 3, _legend(series, False))
 
     title = f"First ten classes, protocol {protocol}" + (f", {what}" if what else "")
-    return draw(paint, title, "Held-out drawings; all classes learned so far compete.", _in_words(series, "first"), 3.4)
+    return draw(paint, title, FORGETTING, _in_words(series, "first"), 3.4)
 
 
 def _in_words(series: Sequence[Series], field: str) -> str:

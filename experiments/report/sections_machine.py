@@ -151,7 +151,7 @@ def accuracy_energy(runs: Sequence[Run]) -> Section:
     for i, run in enumerate(runs):
         every = book.totals(run.energy)
         for network in run.networks:
-            mean = network.summary("strict", run.config.export.head, run.config.export.classes)
+            mean = network.summary(run.config.meta_test.protocols[0], run.config.export.head, run.config.export.classes)
             its = [t for t in every if t.network == network.name and t.convention == book.EXACT]
             if mean is None or not its:
                 what = f"accuracy together with energy of the {network.name} network"
@@ -162,8 +162,9 @@ def accuracy_energy(runs: Sequence[Run]) -> Section:
             spots.append(figures_energy.Spot(label, network.name == TWIN, hue, mean.test, its))
     if spots:
         kinds = {(run.config.export.head, run.config.export.classes) for run in runs}
+        protocols = " or ".join(sorted({run.config.meta_test.protocols[0] for run in runs}))
         heads = "; ".join(f"{head}, after {n:,} classes" for head, n in sorted(kinds))
-        what = f"Exported head: {heads}, protocol strict."
+        what = f"Exported head: {heads}, protocol {protocols}; accuracies are those of float32 weights on every device."
         section.blocks.append(Figures((figures_energy.accuracy_energy(spots, what),)))
     return section
 
@@ -183,7 +184,9 @@ def fidelity(runs: Sequence[Run]) -> Section:
                 Note(
                     f"{one.samples:,} held-out drawings on every backend, against {one.reference}: a spike slot is one "
                     "neuron at one step of one drawing. The margin of a first divergence is how far the silent neuron "
-                    "was from its threshold: a margin of the size of rounding explains it."
+                    "was from its threshold: a margin of the size of rounding explains it. The reference is the exported "
+                    "graph in torch: the norm folded, the weights on grids that make sums exact. The row snn_anml is the "
+                    "trained network as it was, without either."
                 )
             )
         section.blocks += [tables.fidelity_table(certificate), tables.fidelity_layers_table(certificate)]
@@ -203,7 +206,13 @@ def provenance(runs: Sequence[Run]) -> Section:
         if not facts:
             section.blocks.append(missing("provenance", run, "config.yaml does not hold it"))
         versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
-        names = (("git_commit", "commit"), ("data_sha256", "data sha256"), ("device", "device"), ("machine", "machine"))
+        names = (
+            ("git_commit", "commit"),
+            ("data_sha256", "data sha256"),
+            ("device", "device"),
+            ("machine", "machine"),
+            ("threads", "threads"),
+        )
         rows = [(title, str(facts[key])) for key, title in names if key in facts]
         rows += [("versions", versions)] if versions else []
         rows.append(("seed", str(run.config.seed)))

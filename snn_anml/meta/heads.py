@@ -21,7 +21,7 @@ from torch import Tensor
 from snn_anml.errors import UserError
 
 HEADS = ("adam", "sgd", "class-mean")
-ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015, as torch's and the published meta-test's defaults
+ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015, the values recommended there
 
 
 class LinearHead(NamedTuple):

@@ -29,10 +29,10 @@ from snn_anml.config import MetaConfig, TrainConfig
 from snn_anml.data.tasks import pictures, sample_batch, sample_trajectories
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
+from snn_anml.meta.heads import ADAM_BETAS, ADAM_EPS
 from snn_anml.meta.inner import dual_sgd
 from snn_anml.networks import ANML, Activity, spikes_per_neuron
 
-ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015, the values recommended there
 REDRAW_GAIN = 2.0  # variance of a re-drawn output row times its fan-in (He et al. 2015), as in ANML
 
 
@@ -157,6 +157,13 @@ class Metrics(NamedTuple):
     steps_per_second: float
 
 
+def _check_finite(loss: float, step: int, config: TrainConfig) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss is {loss} at step {step}; lower train.learning_rate ({config.learning_rate}) and train anew."
+        )
+
+
 def _save(path: Path, learner: Learner, optimizer: torch.optim.Optimizer, step: int, config_hash: str) -> None:
     tensors = {f"learner.{name}": value for name, value in learner.state_dict().items()}
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
@@ -175,9 +182,8 @@ def _restore(path: Path, learner: Learner, optimizer: torch.optim.Optimizer, con
     for name, parameter in learner.named_parameters():
         keys = ("step", "exp_avg", "exp_avg_sq")
         if f"adam.step.{name}" in tensors:
-            optimizer.state[parameter] = {key: tensors[f"adam.{key}.{name}"] for key in keys}
-            for key in keys[1:]:
-                optimizer.state[parameter][key] = optimizer.state[parameter][key].to(parameter.device)
+            state = {key: tensors[f"adam.{key}.{name}"].to(parameter.device) for key in keys}
+            optimizer.state[parameter] = state
     return header["step"]
 
 
@@ -247,14 +253,11 @@ def train(
                 steps_per_second=(step + 1 - last) / (now - since),
             )
             since, last = now, step + 1
-            if not math.isfinite(metrics.loss):
-                raise UserError(
-                    f"The loss is {metrics.loss} at step {step + 1}; "
-                    f"lower train.learning_rate ({config.learning_rate}) and train anew."
-                )
+            _check_finite(metrics.loss, step + 1, config)
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics._asdict()) + "\n")
             on_step(step + 1, total, metrics)
             yield metrics
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
+            _check_finite(loss.total.item(), step + 1, config)
             _save(saved, learner, optimizer, step + 1, config_hash)

@@ -51,7 +51,7 @@ class ANML(nn.Module):
         super().__init__()
         self.config, self.classes, self.size = config, classes, size
         with torch.random.fork_rng(devices=[]):  # torch's initialisers draw from the global generator only
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # and not that of a GPU, which is not restored here
             widths = (1, *config.widths)
             kernels = (5, *[3] * (len(config.widths) - 1))
             self.convs = nn.ModuleList(
