@@ -120,8 +120,8 @@ def _caption(protocol: str, behind: bool) -> str:
 
 
 FORGETTING = (
-    "Held-out drawings of the classes learned first (ten, or as many as there are); all classes learned so far compete. "
-    "At every number of classes the learning rate is the one picked for that number."
+    "Held-out drawings of the classes learned first (ten, or as many as there are); all classes learned so far "
+    "compete. At every number of classes the learning rate is the one picked for that number."
 )
 
 

@@ -184,9 +184,9 @@ def fidelity(runs: Sequence[Run]) -> Section:
                 Note(
                     f"{one.samples:,} held-out drawings on every backend, against {one.reference}: a spike slot is one "
                     "neuron at one step of one drawing. The margin of a first divergence is how far the silent neuron "
-                    "was from its threshold: a margin of the size of rounding explains it. The reference is the exported "
-                    "graph in torch: the norm folded, the weights on grids that make sums exact. The row snn_anml is the "
-                    "trained network as it was, without either."
+                    "was from its threshold: a margin of the size of rounding explains it. The reference is the "
+                    "exported graph in torch: the norm folded, the weights on grids that make sums exact. The row "
+                    "snn_anml is the trained network as it was, without either."
                 )
             )
         section.blocks += [tables.fidelity_table(certificate), tables.fidelity_layers_table(certificate)]
