@@ -246,9 +246,10 @@ def _show_accuracy(folder: RunFolder, console: Console) -> None:
             milestones = accuracy.setdefault((row["protocol"], row["head"]), {})
             milestones.setdefault(int(row["classes"]), []).append(float(row["test_accuracy"]))
     classes = sorted({n for milestones in accuracy.values() for n in milestones})
-    table = Table("protocol", "head", *map(str, classes), title="held-out accuracy after n classes, mean of the draws")
-    for (protocol, head), milestones in accuracy.items():
-        table.add_row(protocol, head, *(f"{fmean(milestones[n]):.3f}" for n in classes))
+    columns = [f"{protocol}\n{head}" for protocol, head in accuracy]
+    table = Table("classes", *columns, title="held-out accuracy, mean of the draws")
+    for n in classes:
+        table.add_row(str(n), *(f"{fmean(milestones[n]):.3f}" for milestones in accuracy.values()))
     console.print(table)
 
 

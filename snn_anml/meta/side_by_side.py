@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import torch
@@ -22,7 +24,16 @@ _features: dict[str, torch.Tensor] = {}
 """What this worker was started with."""
 
 
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _start(features: dict[str, np.ndarray]) -> None:
+    # A worker waits for jobs for ever, also when its parent was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     # Moments of features that no longer fire decay into denormal numbers, with which processors are many times slower.
     torch.set_flush_denormal(True)
