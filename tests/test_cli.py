@@ -582,7 +582,7 @@ def test_ctrl_c_in_training_is_one_line_and_the_run_resumes(tmp_path, tiny, run)
     command = [sys.executable, "-c", "import sys; from experiments.cli import main; sys.exit(main())"]
     command += ["train", "--config", str(tiny), "--out", str(out), "--twin", "false"]
     # So many steps that it is stopped on the way; the learning rate of every step depends on the number of steps.
-    steps = "--train.meta_steps", "120"
+    steps = "--train.meta_steps", "780"
     with subprocess.Popen(
         [*command, *steps], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -599,7 +599,7 @@ def test_ctrl_c_in_training_is_one_line_and_the_run_resumes(tmp_path, tiny, run)
     assert snn_anml(*arguments, "--out", tmp_path / "whole").code == 0
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     logged = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert logged == list(range(5, 141, 5))
+    assert logged == list(range(5, 801, 5))
 
 
 def test_ctrl_c_elsewhere_is_one_line(run, monkeypatch):

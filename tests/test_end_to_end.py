@@ -235,8 +235,10 @@ def test_what_is_said_at_the_end_is_the_table(glyphs):
     _, run, said = glyphs
     found = [row for row in rows(run / "meta_test.csv") if (row["protocol"], row["head"]) == ("strict", "sgd")]
     mean = fmean(float(row["test_accuracy"]) for row in found if row["classes"] == "10")
-    line = next(line for line in said.out.splitlines() if "strict" in line and "sgd" in line)
-    assert f" {mean:.3f} " in line
+    heads = list(dict.fromkeys((row["protocol"], row["head"]) for row in rows(run / "meta_test.csv")))
+    line = next(line for line in said.out.splitlines() if line.startswith("\u2502 10 "))
+    cells = [cell.strip() for cell in line.strip("\u2502").split("\u2502")]
+    assert cells[1 + heads.index(("strict", "sgd"))] == f"{mean:.3f}"
 
 
 def test_a_second_run_is_refused_and_loses_nothing(glyphs):

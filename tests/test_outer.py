@@ -84,9 +84,9 @@ def test_a_run_that_is_killed_resumes(tmp_path):
         *("--data.size", "12", "--network.widths", "[4,4]", "--network.nm_widths", "[3,3]"),
         *(
             "--train.warm_steps",
-            "60",
+            "300",
             "--train.meta_steps",
-            "60",
+            "300",
             "--train.checkpoint_every",
             "5",
             "--train.warm_batch",
@@ -109,7 +109,7 @@ def test_a_run_that_is_killed_resumes(tmp_path):
     process.wait()
     assert not (tmp_path / "cut" / "model.safetensors").exists(), "the run ended before it was killed"
     step = checkpoint.load(saved, "training")[1]["step"]
-    assert 0 < step < 120
+    assert 0 < step < 600
     subprocess.run(command("cut", "--resume"), env=environment, check=True, timeout=300)
     whole, cut = (checkpoint.load(tmp_path / d / "model.safetensors", "model")[0] for d in ("whole", "cut"))
     assert whole.keys() == cut.keys()
