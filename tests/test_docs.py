@@ -178,7 +178,7 @@ def test_the_examples_of_extending_run(capsys):
     model, x = names["model"], names["x"]
     neuron = model[1]
     neuron.reset_mem()
-    outputs = [model(x).detach() for _ in range(names["graph"].steps)]
+    outputs = [model(x).detach().numpy() for _ in range(names["graph"].steps)]
     assert abs(sum(outputs) / len(outputs) - names["reference"].output).max() < 1e-5
     assert names["reference"].spikes["1"].any()
     assert "J per inference on mychip" in capsys.readouterr().out
