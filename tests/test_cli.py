@@ -579,7 +579,9 @@ def test_a_silent_network_is_no_traceback(tmp_path, tiny):
 
 def test_ctrl_c_in_training_is_one_line_and_the_run_resumes(tmp_path, tiny, run):
     out = tmp_path / "interrupted"
-    command = [sys.executable, "-c", "import sys; from experiments.cli import main; sys.exit(main())"]
+    # A process started in the background inherits that SIGINT is ignored, as tests may be.
+    heed = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; from experiments.cli import main; sys.exit(main())"]
     command += ["train", "--config", str(tiny), "--out", str(out), "--twin", "false"]
     # So many steps that it is stopped on the way; the learning rate of every step depends on the number of steps.
     steps = "--train.meta_steps", "780"
