@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from converters.graph import LIF, Activation, Gate, Integrator
 from converters.graph_builder import GraphBuilder, Wire, lowering
 from converters.recording import Recording
+from converters.torch_modules import neuron_parameter
 from snn_anml.networks import ANML
 from snn_anml.networks.layers import NormedConv, ReLU
 from snn_anml.networks.neuromodulation import Neuromodulation
@@ -30,15 +31,11 @@ def _normed_conv(builder: GraphBuilder, module: NormedConv, source: Wire) -> Wir
 @lowering(Leaky)
 def _leaky(builder: GraphBuilder, module: Leaky, source: Wire) -> Wire:
     p = module.parameters_of_neuron
-    beta, threshold = np.float32(p.beta), np.float32(p.threshold)
-    return builder.add(
-        LIF,
-        source,
-        beta=np.asarray(beta),
-        threshold=np.asarray(threshold),
-        reset=p.reset,
-        reset_delay=module.reset_delay,
+    beta, threshold = (
+        neuron_parameter(builder, module, name, torch.as_tensor(getattr(p, name)), source.shape)
+        for name in ("beta", "threshold")
     )
+    return builder.add(LIF, source, beta=beta, threshold=threshold, reset=p.reset, reset_delay=p.reset_delay)
 
 
 @lowering(ReLU)
@@ -104,8 +101,11 @@ def record_anml(model: ANML, x: Tensor, seed: int = 0) -> Recording:
         def keep(module: nn.Module, arguments: tuple, result: tuple[Tensor, Tensor]) -> None:
             s, v = (value.flatten(2).transpose(0, 1).cpu().numpy() for value in result)
             spikes[name], membranes[name] = s > 0, v
+            threshold = torch.as_tensor(neuron.parameters_of_neuron.threshold).float().cpu()
+            thresholds[name] = (
+                threshold.expand(result[0].shape[2:]).flatten() if threshold.dim() else threshold
+            ).numpy()
 
-        thresholds[name] = np.asarray(np.float32(neuron.parameters_of_neuron.threshold))
         hooks.append(neuron.register_forward_hook(keep))
 
     networks = {"pln": model, "nm": model.modulation}

@@ -9,6 +9,7 @@ from torch import nn
 
 from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d
 from converters.graph_builder import GraphBuilder, Wire, lowering
+from snn_anml.neurons.from_snntorch import reset_of
 
 # Where the spike function is probed to see that it is a step, in units of the membrane minus the threshold.
 STEP_PROBES = (-2.0, -1e-3, 0.0, 1e-3, 2.0)
@@ -158,7 +159,7 @@ def _leaky(builder: GraphBuilder, module: snntorch.Leaky, source: Wire) -> Wire:
         source,
         beta=neuron_parameter(builder, module, "beta", module.beta.clamp(0, 1), source.shape),
         threshold=neuron_parameter(builder, module, "threshold", module.threshold, source.shape),
-        reset=module.reset_mechanism,
+        reset=reset_of(module),
         reset_delay=bool(module.reset_delay),
     )
     return replace_shape(lif, source)

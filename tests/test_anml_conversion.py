@@ -9,6 +9,7 @@ from converters.graph import LIF, Gate, part
 from snn_anml import ANML, UserError, with_head
 from snn_anml.config import NetworkConfig
 from snn_anml.meta.heads import class_means
+from snn_anml.neurons import Synaptic
 from tests.helpers import require
 
 
@@ -97,3 +98,24 @@ def test_a_network_in_training_mode_and_a_part_of_one_are_refused():
         from_torch(model.eval().modulation, steps=4, example_input=pictures(1, 0))
     with pytest.raises(UserError, match="give from_torch steps=T and example_input=x"):
         from_torch(torch.nn.Sequential(torch.nn.Flatten()))
+
+
+def test_neurons_with_parameters_a_channel_are_converted_as_they_are():
+    model = trained_like(NETWORKS["none"])
+    generator = torch.Generator().manual_seed(0)
+    for neuron, channels in zip(model.neurons, (6, 8), strict=True):
+        own = [torch.rand(channels, 1, 1, generator=generator) * 0.4 + low for low in (0.5, 0.8)]
+        del neuron.beta, neuron.threshold
+        neuron.register_buffer("beta", own[0])
+        neuron.threshold = torch.nn.Parameter(own[1])
+    x = pictures(20, 7)
+    recording, own = simulate(from_torch(model), x), record_anml(model, x)
+    assert {name: value.shape for name, value in own.threshold.items()} == {"pln.lif1": (216,), "pln.lif2": (72,)}
+    assert compare(recording, own).mismatches <= 1e-4 * recording.spikes["pln.lif1"].size
+
+
+def test_neurons_of_another_equation_are_refused_by_name():
+    model = trained_like(NETWORKS["none"])
+    model.neurons[0] = Synaptic()
+    with pytest.raises(UserError, match="Synaptic"):
+        from_torch(model)

@@ -6,9 +6,11 @@ A page says where: `<!-- table: NAME -->`, with a name of `TABLES`.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,6 +23,8 @@ from snn_anml.config import RunConfig
 MARK = re.compile(r"<!-- table: (\w+) -->")
 PRICES = ("accumulate", "multiply_accumulate", "gate_multiply", "neuron_update", "add", "bias_add")
 PICO = 1e-12
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+COMPARED = ("ours, eager loop", "snnTorch", "SpikingJelly (torch)", "Norse")  # in the table of speeds
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -84,9 +88,42 @@ def published() -> str:
     return f"{_table(('source', *map(str, CLASSES)), curves)}\n\n{_table(('source', 'accuracy'), points)}"
 
 
+def neuron_speed() -> str:
+    """Of the committed benchmark: ns for a neuron and step, and how many times that others take."""
+    file = RESULTS / "neurons.json"
+    results = json.loads(file.read_text(encoding="utf-8"))
+    found = {(c["contender"], c["batch"], c["order"], c["steps"]): c for c in results["cells"]}
+    others = [name for name in dict.fromkeys(c["contender"] for c in results["cells"]) if name in COMPARED]
+
+    def times(name: str, batch: int, order: str, steps: int) -> str:
+        cell = found[name, batch, order, steps]
+        return cell["missing"] if cell["times_ours"] is None else f"{cell['times_ours']:.1f} x"
+
+    keys = [key[1:] for key in found if key[0] == "ours"]
+    rows = [
+        (
+            str(batch),
+            str(steps),
+            order,
+            f"{found['ours', batch, order, steps]['ns']:.2f}",
+            *(times(name, batch, order, steps) for name in others),
+        )
+        for batch, order, steps in keys
+        if found["ours", batch, order, steps]["ns"] is not None
+    ]
+    machine = results["machine"]
+    said = (
+        f"One layer of {'x'.join(map(str, results['layer']))} neurons, on one core of {machine['processor']}, torch "
+        f"{machine['versions']['torch']}: `{results['command']}`, kept in `benchmarks/results/{file.name}` with what "
+        "each contender is. ns are for a neuron and step; the others as multiples of ours."
+    )
+    return f"{said}\n\n{_table(('batch', 'T', 'order', 'ours, ns', *others), rows)}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "configuration": configuration,
     "devices": devices,
+    "neuron_speed": neuron_speed,
     "published": published,
 }
 

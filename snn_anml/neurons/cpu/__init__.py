@@ -1,0 +1,1 @@
+"""The fused scans on the CPU: C++, compiled on first use."""

@@ -1,0 +1,1 @@
+"""The fused scans on CUDA devices: Triton kernels, compiled on first use."""
