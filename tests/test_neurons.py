@@ -14,7 +14,7 @@ from snn_anml.neurons import SURROGATES, LIFParameters, State, Surrogate, lif, l
 from snn_anml.neurons.equation import RESETS
 from snn_anml.neurons.fused import _Adjoint, _Fused
 from snn_anml.neurons.scan import scan_of
-from tests.neuron_helpers import Layer, assert_same_derivatives, currents, derivatives, outputs, uniform
+from tests.neuron_helpers import Layer, assert_same_derivatives, currents, derivatives, uniform
 
 VARIANTS = list(itertools.product(RESETS, (True, False), (True, False), (False, True), (False, True)))
 NAMES = "reset, delay, detach, filtered, adaptive"
@@ -247,6 +247,12 @@ def test_what_does_not_fit_is_refused():
         lif(x, LIFParameters(), state=State(torch.ones(5)))
     with pytest.raises(UserError, match="3 steps"):
         lif(x, LIFParameters(), steps=4)
+    with pytest.raises(UserError, match=r"torch.int64 of shape \(3, 3, 4\); give floating-point"):
+        lif(x.long(), LIFParameters())
+    with pytest.raises(UserError, match=r"of shape \(\)"):
+        lif(torch.ones(()), LIFParameters(), steps=3)
+    with pytest.raises(UserError, match="initial current is given"):
+        lif(x, LIFParameters(), state=State(current=x[0]))
     with pytest.raises(UserError, match="'soft'"):
         lif(x, LIFParameters(reset="soft"))
     with pytest.raises(UserError, match=r"rho is 0\.9 and adaptation is None"):
@@ -264,13 +270,14 @@ def test_threads_survive_a_fork():
 
 
 def test_outputs_are_equal_whatever_the_threads():
-    layer = Layer(currents((9, 40, 601), 0, torch.float32).detach(), LIFParameters(), 9)
+    x, beta = currents((9, 40, 601), 0, torch.float32), uniform((601,), 0.5, 0.9, 1, torch.float32)
+    layers = [Layer(x, LIFParameters(), 9), Layer(x, LIFParameters(beta, reset="zero", detach_reset=False), 9)]
     threads = torch.get_num_threads()
     try:
         results = []
         for n in (1, 3):
             torch.set_num_threads(n)
-            results.append(outputs(layer))
+            results.append([y for layer in layers for of_order in derivatives(layer, 0) for y in of_order])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))

@@ -1,6 +1,7 @@
 """The fused neurons within the rest of torch: torch.func, autocast, torch.compile, layouts, sizes."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -51,6 +52,69 @@ def test_grad_and_grad_of_grad(p):
             grad(loss_of(lif, p), argnums=argument)(*arguments()), grad(loss_of(lif_eager, p), argument)(*arguments())
         )
         close(second(lif), second(lif_eager))
+
+
+@VARIANTS
+@pytest.mark.parametrize("run", [lif, None], ids=["one", "vmapped"])
+def test_grad_of_grad_of_one_argument_after_the_other(p, run):
+    """Only the outer argument wants a gradient of the inner gradient, which moves another one."""
+    for inner, outer in itertools.product(range(3), repeat=2):
+
+        def mixed(which, i=inner, o=outer):
+            first = grad(loss_of(which, p), argnums=i)
+            return grad(lambda *a: (first(*a) ** 2).sum(), argnums=o)
+
+        if run is not None:
+            close(mixed(lif)(*arguments()), mixed(lif_eager)(*arguments()))
+            continue
+        stacks = [torch.stack([x, x * 0.9]) for x in arguments()]
+        ours = vmap(mixed(lif))(*stacks)
+        close(ours, torch.stack([mixed(lif_eager)(*(x[k] for x in stacks)) for k in range(2)]))
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product((False, True), repeat=3))[1:])
+@VARIANTS
+def test_some_arguments_want_gradients_and_others_do_not(p, wanted):
+    results = []
+    for run in (lif, lif_eager):
+        leaves = [x.requires_grad_(want) for x, want in zip(arguments(), wanted, strict=True)]
+        chosen = [x for x in leaves if x.requires_grad]
+        first = torch.autograd.grad(loss_of(run, p)(*leaves), chosen, create_graph=True)
+        results += [first, torch.autograd.grad(sum((g**2).sum() for g in first), chosen)]
+    for ours, oracle in (results[0::2], results[1::2]):
+        for x, y in zip(ours, oracle, strict=True):
+            close(x, y)
+
+
+def test_spikes_may_be_changed_in_place():
+    """The membrane may not: its values are needed for the gradient, and torch says so."""
+    x, mask = currents((4, 2, 3), 0), torch.tensor([1.0, 0, 1], dtype=torch.float64)
+    s, state = lif(x, P)
+    s *= mask
+    close(torch.autograd.grad(s.sum(), x, retain_graph=True), torch.autograd.grad((lif_eager(x, P)[0] * mask).sum(), x))
+    state.membrane.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(state.membrane.sum(), x)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_tracers_and_modes_see_every_operation():
+    """Whoever records operations gets those of the definition; a kernel would be missing from the record."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x = currents((4, 2, 3), 0).detach()
+    expected = lif(x, P)[0]
+    with torch.no_grad():
+        recorded = [torch.jit.trace(lambda x: lif(x, P)[0], x), make_fx(lambda x: lif(x, P)[0])(x)]
+    other = x.flip(0)
+    assert all(torch.equal(run(other), lif(other, P)[0]) for run in recorded)
+    with FakeTensorMode():
+        assert lif(torch.ones(4, 2, 3), P)[0].shape == (4, 2, 3)
+    with torch.device("meta"):
+        assert torch.equal(lif(x, P)[0], expected)
+        Leaky(learn_beta=True)
+    assert torch.equal(lif(x, P)[0], expected)
 
 
 @VARIANTS

@@ -24,7 +24,7 @@ MARK = re.compile(r"<!-- table: (\w+) -->")
 PRICES = ("accumulate", "multiply_accumulate", "gate_multiply", "neuron_update", "add", "bias_add")
 PICO = 1e-12
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-COMPARED = ("ours, eager loop", "snnTorch", "SpikingJelly (torch)", "Norse")  # in the table of speeds
+COMPARED = ("snnTorch", "SpikingJelly (torch)", "Norse")  # in the table of speeds
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -64,8 +64,14 @@ class LIFParameters(NamedTuple):
     rho: float | Tensor | None = None
     adaptation: float | Tensor | None = None
 
-    def check(self) -> None:
-        """Raises UserError where the reset is unknown or half of an adaptation is given."""
+    def check(self, currents: Tensor) -> None:
+        """Raises UserError where they cannot drive such a neuron, the reset is unknown, or half of an adaptation is
+        given."""
+        if currents.dim() == 0 or not currents.is_floating_point():
+            raise UserError(
+                f"Currents are {currents.dtype} of shape {tuple(currents.shape)}; give floating-point numbers of shape "
+                "(T, B, ...)."
+            )
         if self.reset not in RESETS:
             raise UserError(f"Unknown reset {self.reset!r}; known are {', '.join(RESETS)}.")
         if (self.rho is None) != (self.adaptation is None):
@@ -133,6 +139,7 @@ def lif_eager(
     currents: Tensor, p: LIFParameters, steps: int | None = None, gate: Tensor | None = None, state: State | None = None
 ) -> tuple[Tensor, State]:
     """The definition: `lif_step` over all steps. Arguments and results are those of `snn_anml.neurons.lif`."""
+    p.check(currents)
     dtype = state_dtype(currents.dtype)
     steps = len(currents) if steps is None else steps
     x = currents.to(dtype) if gate is None else currents.to(dtype) * gate.to(dtype)
@@ -148,8 +155,9 @@ def lif_eager(
     v, i, a = state or State()
     now = State(start(v, True), start(i, p.alpha is not None), start(a, p.rho is not None))
     spikes, states = [], []
+    each = x.unbind()  # at once: autograd would give each x[t] a gradient of all steps
     for t in range(steps):
-        s, now = lif_step(x[t % len(x)], now, p)
+        s, now = lif_step(each[t % len(each)], now, p)
         spikes.append(s)
         states.append(now)
     over_time = State(*(None if values[0] is None else torch.stack(values) for values in zip(*states, strict=True)))

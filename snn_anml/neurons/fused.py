@@ -22,11 +22,6 @@ from snn_anml.neurons.scan import Operand, Saved, Scan
 from snn_anml.neurons.scans import scans_for
 
 
-def _there(scan: Scan) -> tuple[bool, ...]:
-    """Which of `Saved` the forward scan gives."""
-    return True, True, not scan.delay, scan.filtered, scan.adaptive
-
-
 def _spread(values: tuple[Any, ...], there: tuple[bool, ...]) -> list[Any]:
     """The values at the places that are there, None elsewhere."""
     rest = iter(values)
@@ -98,14 +93,14 @@ class _Fused(torch.autograd.Function):
         currents, gate, _, scan, *operands = inputs
         ctx.scan, ctx.current_steps = scan, len(currents)
         ctx.set_materialize_grads(False)
-        s, *states = _spread(output, _there(scan))
+        s, *states = _spread(output, scan.outputs)
         _save(ctx, currents if gate is not None else None, gate, s if scan.through_spikes else None, *states, *operands)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         currents, gate, *rest = _saved(ctx)
         saved, operands = Saved(*rest[:5]), rest[5:]
-        upstream = Saved(*_spread(grads, _there(ctx.scan)))
+        upstream = Saved(*_spread(grads, ctx.scan.outputs))
         wants = ctx.needs_input_grad
         if all(g is None for g in upstream):
             return (None,) * len(wants)
@@ -184,8 +179,10 @@ class _Tangent(torch.autograd.Function):
         of_operands, upstream, saved = tensors[:8], Saved(*tensors[8:13]), Saved(*tensors[13:18])
         operands, v = list(tensors[18:]), saved.membrane
         assert v is not None
+        # Under torch.func a direction may come for operands of which no gradient is wanted here.
+        moved = any(wanted) or any(x is not None for x in of_operands)
         dot, bar, dp = scans_for(v).tangent(
-            direction, of_operands, upstream, saved, operands, any(wanted), scan, layout_of(v)
+            direction, of_operands, upstream, saved, operands, moved, scan, layout_of(v)
         )
         return *dot, *bar, *([None] * 8 if dp is None else _sum_to(dp, operands, wanted))
 
@@ -219,9 +216,10 @@ def fused(
         scan: the variant of the equation.
         operands: in the order of `scan.OPERANDS`; tensors broadcast to (B, ...), of the currents' type and device.
     """
-    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+    forward_mode = torch.autograd.forward_ad._current_level >= 0  # which a Function refuses with a sentence
+    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or forward_mode:
         result: Any = _Fused.apply(currents, gate, steps, scan, *operands)
-        s, v, _, i, a = _spread(result, _there(scan))
+        s, v, _, i, a = _spread(result, scan.outputs)
     else:  # the same without the cost of a Function, which small layers feel
         s, v, _, i, a = scans_for(currents).forward(currents, gate, operands, steps, scan, layout_of(currents))
     return [s, v, i, a]

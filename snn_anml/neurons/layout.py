@@ -42,9 +42,11 @@ class Layout(NamedTuple):
         return x.permute(0, *(d + 1 for d in self.order)).reshape(len(x), self.neurons).contiguous()
 
     def unflat(self, x: Tensor) -> Tensor:
-        """The inverse of `flat`, as a view: (T, N) to (T, *shape)."""
+        """The inverse of `flat` in the same memory: (T, N) to (T, *shape). No view, for autograd lets nobody change
+        those outputs of a Function in place that are."""
         inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return x.view(len(x), *(self.shape[d] for d in self.order)).permute(0, *(d + 1 for d in inverse))
+        view = x.view(len(x), *(self.shape[d] for d in self.order)).permute(0, *(d + 1 for d in inverse))
+        return x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), view.shape, view.stride())
 
     def operand(self, x: Tensor) -> tuple[Tensor, Pattern]:
         """x (T or 1, ...), each further size that of a step or 1, as (T or 1, n) and the pattern that expands it."""

@@ -7,6 +7,7 @@ clamped to [0, 1] as they are used, as snnTorch does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -25,13 +26,21 @@ def _shown(value: float | Tensor) -> str:
     return str(value)
 
 
+def _all(value: float | Tensor, true: Callable[[Any], Any]) -> bool:
+    """Whether it is true of a number, or of all of a tensor; one without memory passes."""
+    if isinstance(value, Tensor):
+        return value.is_meta or bool(true(value).all())
+    return bool(true(value))
+
+
 class _Layer(nn.Module):
     """A module whose parameters are numbers, buffers or learned."""
 
     def _set(self, name: str, value: float | Tensor, learn: bool) -> None:
         """Keeps a number as it is, a tensor as a buffer, and what is learned as a parameter."""
         if learn:
-            kind = value.dtype if isinstance(value, Tensor) else torch.get_default_dtype()
+            floats = isinstance(value, Tensor) and value.is_floating_point()
+            kind = cast(Tensor, value).dtype if floats else torch.get_default_dtype()
             setattr(self, name, nn.Parameter(torch.as_tensor(value, dtype=kind).detach().clone()))
         elif isinstance(value, Tensor):
             self.register_buffer(name, value.detach().clone())
@@ -39,8 +48,7 @@ class _Layer(nn.Module):
             setattr(self, name, float(value))
 
     def _set_decay(self, name: str, value: float | Tensor, learn: bool) -> None:
-        values = torch.as_tensor(value)
-        if not bool(((values >= 0) & (values <= 1)).all()):
+        if not _all(value, lambda value: value >= 0) or not _all(value, lambda value: value <= 1):
             raise UserError(f"{name} is {value}; a decay lies in [0, 1].")
         self._set(name, value, learn)
 
@@ -81,7 +89,7 @@ class Leaky(_Layer):
         super().__init__()
         if reset_mechanism not in RESETS:
             raise UserError(f"Unknown reset {reset_mechanism!r}; known are {', '.join(RESETS)}.")
-        if not bool((torch.as_tensor(threshold) > 0).all()):
+        if not _all(threshold, lambda value: value > 0):
             raise UserError(f"threshold is {threshold}; it must be positive.")
         self._set_decay("beta", beta, learn_beta)
         self._set("threshold", threshold, learn_threshold)

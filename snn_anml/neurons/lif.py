@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_anml.errors import UserError
 from snn_anml.neurons.equation import LIFParameters, State, lif_eager, state_dtype
 from snn_anml.neurons.fused import fused
 from snn_anml.neurons.scan import scan_of
 from snn_anml.neurons.scans import has_scans
+
+
+def _is_traced(currents: Tensor) -> bool:
+    """Whether somebody records operations, or the tensor is not what it seems: kernels would pass unseen."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or type(currents) not in (Tensor, nn.Parameter)
+    )
 
 
 def lif(
@@ -21,7 +31,7 @@ def lif(
 
     Equal to `lif_eager` bit for bit on the CPU, and in the first and second derivatives, of currents, gate,
     parameters and initial state, to rounding. On CUDA devices the kernels need Triton; where there are none, and
-    within `torch.compile`, which fuses loops itself, `lif_eager` runs.
+    within `torch.compile` or another tracer, `lif_eager` runs.
 
     Args:
         currents: (T, B, ...), or (1, B, ...) together with `steps`: the same current at every step. In bfloat16 or
@@ -35,10 +45,11 @@ def lif(
         spikes (T, B, ...), 0 or 1, and the state after each step, each tensor (T, B, ...).
 
     Raises:
-        UserError: an unknown reset, half of an adaptation, currents of more than one step that are not `steps`
-            steps, or a gate, parameter or state that does not fit.
+        UserError: currents that are no floating-point numbers or of more than one step that are not `steps`, an
+            unknown reset, half of an adaptation, an initial state of what is not there, or a gate, parameter or
+            state that does not fit.
     """
-    p.check()
+    p.check(currents)
     steps = len(currents) if steps is None else steps
     if len(currents) not in (1, steps) or steps < 1:
         raise UserError(f"Currents of {len(currents)} steps cannot drive a neuron for {steps} steps.")
@@ -51,6 +62,9 @@ def lif(
             )
     dtype = state_dtype(currents.dtype)
     state = state or State()
+    for name, value, owner in (("current", state.current, p.alpha), ("adaptation", state.adaptation, p.rho)):
+        if value is not None and owner is None:
+            raise UserError(f"An initial {name} is given to a neuron that has no {name}; leave it out.")
 
     def fit(name: str, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -69,9 +83,10 @@ def lif(
     names = ("alpha", "beta", "threshold", "rho", "adaptation")
     parameters = tuple(fit(name, getattr(p, name)) for name in names)
     start = tuple(fit(f"Initial {name}", value) for name, value in zip(State._fields, state, strict=True))
-    if torch.compiler.is_compiling() or not has_scans(currents):
-        return lif_eager(currents, p, steps, gate, state)
-    gate = None if gate is None else gate.to(dtype)
+    gate = None if gate is None else gate.to(currents.device, dtype)
+    if _is_traced(currents) or not has_scans(currents):
+        p = p._replace(**dict(zip(names, parameters, strict=True)))
+        return lif_eager(currents, p, steps, gate, State(*start))
     s, *states = fused(currents.to(dtype), gate, steps, scan_of(p), (*parameters, *start))
     assert s is not None
     return s.to(currents.dtype), State(*states)

@@ -34,13 +34,21 @@ class Scan(NamedTuple):
         return self.delay and self.detach and not self.adaptive and self.reset != "zero"
 
     @property
+    def outputs(self) -> tuple[bool, ...]:
+        """Which of `Saved` the forward scan gives."""
+        return True, True, not self.delay, self.filtered, self.adaptive
+
+    @property
     def through_spikes(self) -> bool:
         """Whether a gradient flows from later steps into a spike."""
         return self.adaptive or (not self.detach and self.reset != "none")
 
 
 class Saved(NamedTuple):
-    """One tensor (T, B, ...) or None for each output of the forward scan: s, v, u (without reset delay), i, a."""
+    """One tensor (T, B, ...) or None for each output of the forward scan: s, v, u, i, a.
+
+    `before` is u, the membrane before the reset of its own step; without one, with reset delay, None.
+    """
 
     spikes: Tensor | None
     membrane: Tensor | None

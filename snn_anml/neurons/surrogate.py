@@ -1,7 +1,8 @@
 """Surrogate derivatives of the spike s = [x > 0], with x = v - threshold.
 
 Each surrogate is a function of x that stands in for the Dirac pulse in the backward pass. It is written so that
-autograd's derivative of it, which second-order gradients need, is right and finite everywhere, 0 at the kinks.
+autograd's derivative of it, which second-order gradients need, is right and finite as far as float32 can square kx
+(|kx| below 1e18), and 0 at the kinks.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Surrogate:
     def __post_init__(self) -> None:
         if self.name not in _FUNCTIONS:
             raise UserError(f"Unknown surrogate {self.name!r}; known are {', '.join(SURROGATES)}.")
-        if not self.slope > 0:
-            raise UserError(f"Surrogate slope is {self.slope}; it must be positive.")
+        if not 0 < self.slope < math.inf:
+            raise UserError(f"Surrogate slope is {self.slope}; it must be positive and finite.")
 
     @property
     def index(self) -> int:

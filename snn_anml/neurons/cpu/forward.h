@@ -60,8 +60,8 @@ template <class F> struct Forward {
   }
 
   void run(int64_t begin, int64_t end) const {
-    Constants<F> c;
-    Scratch<F> rows(6);
+    Constants<F> c(end - begin);
+    Scratch<F> rows(6, end - begin);
     for (int64_t b = begin; b < end; b += BLOCK) block(b, std::min(BLOCK, end - b), c, rows);
   }
 };

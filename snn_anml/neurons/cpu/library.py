@@ -78,7 +78,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         said = error.stderr[-500:] if isinstance(error, subprocess.CalledProcessError) else ""
         warnings.warn(
-            f"Neurons run step by step, several times slower: their scans could not be compiled ({error}). {said}",
+            f"Neurons run step by step, 5 to 10 times slower: their scans could not be compiled ({error}). {said}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -30,16 +30,18 @@ template <class F> struct Operands {
   Pattern patterns[OPERANDS];
 };
 
-// Rows of scratch for `count` times BLOCK neurons.
+// `count` rows of scratch for a block of `neurons`, BLOCK at most.
 template <class F> struct Scratch {
+  int64_t stride;
   std::vector<F> memory;
-  explicit Scratch(int64_t count) : memory(count * (BLOCK + PAD)) {}
-  F* operator[](int64_t row) { return memory.data() + row * (BLOCK + PAD); }
+  Scratch(int64_t count, int64_t neurons) : stride(std::min(BLOCK, neurons) + PAD), memory(count * stride) {}
+  F* operator[](int64_t row) { return memory.data() + row * stride; }
 };
 
 // The operands of a block, expanded, and 1 - rho.
 template <class F> struct Constants {
-  Scratch<F> rows{OPERANDS + 1};
+  Scratch<F> rows;
+  explicit Constants(int64_t neurons) : rows(OPERANDS + 1, neurons) {}
   F* operator[](int64_t row) { return rows[row]; }
   F* rest() { return rows[OPERANDS]; }
   void load(int64_t size, const Operands<F>& from, int64_t begin, const Variant& how) {

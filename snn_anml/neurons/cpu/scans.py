@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from ctypes import c_double, c_int64, c_void_p
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,6 @@ from snn_anml.neurons.layout import Layout, Pattern
 from snn_anml.neurons.scan import OPERANDS, Operand, Saved, Scan
 
 PARALLEL = 2**17  # neurons x steps from which a second thread pays for its start, about 50 us
-BLOCK = 512  # neurons; threads take whole blocks, as `scans.h` cuts them
 
 
 class _Pattern(ctypes.Structure):
@@ -79,7 +79,7 @@ def _variant(scan: Scan) -> _Variant:
 
 @lru_cache(maxsize=1024)
 def _number(value: float, dtype: torch.dtype) -> Tensor:
-    return torch.full((1,), value, dtype=dtype)
+    return torch.full((1,), value, dtype=dtype, device="cpu")
 
 
 class _Call:
@@ -119,7 +119,7 @@ class _Call:
         return out
 
     def new(self, rows: int, there: bool = True) -> Tensor | None:
-        return torch.empty(rows, self.layout.neurons, dtype=self.dtype) if there else None
+        return torch.empty(rows, self.layout.neurons, dtype=self.dtype, device="cpu") if there else None
 
     def past(self, upstream: Saved, saved: Saved) -> list[_Steps]:
         """The fields of `PAST`."""
@@ -138,16 +138,26 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 def _run(name: str, structure: ctypes.Structure, dtype: torch.dtype, neurons: int, steps: int) -> None:
     """Runs a scan on all neurons: ranges of them on as many threads as torch may use."""
-    function = library()[f"{name}_{str(dtype).removeprefix('torch.')}"]  # type: ignore[index]
-    blocks = -(-neurons // BLOCK)
+    compiled: Any = library()
+    function, block = compiled[f"{name}_{str(dtype).removeprefix('torch.')}"], compiled.block_size()
+    blocks = -(-neurons // block)  # threads take whole ones
     threads = min(torch.get_num_threads(), blocks) if neurons * steps >= PARALLEL else 1
     if threads == 1:
-        function(ctypes.byref(structure), c_int64(0), c_int64(neurons))
+        failed = function(ctypes.byref(structure), c_int64(0), c_int64(neurons))
+        _check(failed)
         return
-    bounds = [c_int64(min(neurons, BLOCK * (blocks * k // threads))) for k in range(threads + 1)]
+    bounds = [c_int64(min(neurons, block * (blocks * k // threads))) for k in range(threads + 1)]
     pool, pointer = _pool(threads, os.getpid()), ctypes.byref(structure)
-    for future in [pool.submit(function, pointer, *bounds[k : k + 2]) for k in range(threads)]:
-        future.result()
+    futures = [pool.submit(function, pointer, *bounds[k : k + 2]) for k in range(threads)]
+    try:
+        _check(sum(future.result() for future in futures))
+    finally:
+        wait(futures)  # also where the user interrupts: they write into tensors that would go
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("There is no memory for the scratch rows of a scan; use fewer steps or fewer threads.")
 
 
 def forward(
@@ -155,8 +165,7 @@ def forward(
 ) -> Saved:
     """Spikes and states of all steps."""
     call = _Call(layout, currents.dtype)
-    there = (True, True, not scan.delay, scan.filtered, scan.adaptive)
-    out = [call.new(steps, one) for one in there]
+    out = [call.new(steps, one) for one in scan.outputs]
     s, v, u, i, a = (call.matrix(x) for x in out)
     structure = _Forward(
         _variant(scan), call.steps(currents), *call.gate(gate), call.operands(operands), s, v,
@@ -182,7 +191,7 @@ def adjoint(
     v = saved.membrane
     assert v is not None
     call = _Call(layout, v.dtype)
-    dx = torch.empty(current_steps, layout.neurons, dtype=v.dtype)
+    dx = v.new_empty(current_steps, layout.neurons)
     dgate = call.new(len(gate) if gate is not None else 0, gate_learned)
     dp = call.new(len(OPERANDS), learned)
     x = _Steps(None, current_steps, 0) if currents is None else call.steps(currents)
@@ -208,9 +217,8 @@ def tangent(
     v = saved.membrane
     assert v is not None
     call, steps = _Call(layout, v.dtype), len(v)
-    there = (True, True, not scan.delay, scan.filtered, scan.adaptive)
     dots = [call.new(steps, g is not None) for g in upstream]
-    bars = [call.new(steps, one) for one in (scan.through_spikes, *there[1:])]
+    bars = [call.new(steps, one) for one in (scan.through_spikes, *scan.outputs[1:])]
     dp = call.new(len(OPERANDS), learned or not scan.plain)
     structure = _Tangent(
         _variant(scan), *call.past(upstream, saved), call.operands(operands), call.steps(direction),

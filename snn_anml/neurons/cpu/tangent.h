@@ -263,8 +263,8 @@ template <class F> struct Tangent {
   }
 
   void run(int64_t begin, int64_t end) const {
-    Constants<F> c, c_dot;
-    Scratch<F> rows(25), store(dp ? 7 * past.v.steps : 0);
+    Constants<F> c(end - begin), c_dot(end - begin);
+    Scratch<F> rows(25, end - begin), store(dp ? 7 * past.v.steps : 0, end - begin);
     for (int64_t b = begin; b < end; b += BLOCK) block(b, std::min(BLOCK, end - b), c, c_dot, rows, store);
   }
 };

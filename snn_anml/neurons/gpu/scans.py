@@ -126,16 +126,12 @@ class _Call:
             kernel[grid](*arguments, **constants, BLOCK=block, num_warps=WARPS, enable_fp_fusion=False)
 
 
-def _there(scan: Scan) -> tuple[bool, ...]:
-    return True, True, not scan.delay, scan.filtered, scan.adaptive
-
-
 def forward(
     currents: Tensor, gate: Tensor | None, operands: Sequence[Given], steps: int, scan: Scan, layout: Layout
 ) -> Saved:
     """Spikes and states of all steps."""
     call = _Call(layout, currents)
-    out = [call.new(steps, one) for one in _there(scan)]
+    out = [call.new(steps, one) for one in scan.outputs]
     gates = call.gate(gate)
     call.run(
         forward_kernel,
@@ -254,7 +250,7 @@ def tangent(
     call, steps = _Call(layout, v), len(v)
     g, past, own = Steps(*map(call.steps, upstream)), call.past(saved), call.operands(operands)
     dots = [call.new(steps, x is not None) for x in upstream]
-    bars = [call.new(steps, one) for one in (scan.through_spikes, *_there(scan)[1:])]
+    bars = [call.new(steps, one) for one in (scan.through_spikes, *scan.outputs[1:])]
     dp, rows = call.gradients(operands, learned)
     call.run(
         tangent_kernel,
