@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
+from torch.func import grad
 
 from snn_anml.errors import UserError
 from snn_anml.neurons import SURROGATES, Leaky, LIFParameters, State, Surrogate, lif, lif_eager
@@ -207,6 +208,21 @@ def test_finite_differences_of_the_first_derivative(reset, delay):
     assert torch.autograd.gradgradcheck(
         lambda x, gate, beta: on_kernels()(x, p._replace(beta=beta), gate=gate)[0], (x, gate, beta), fast_mode=True
     )
+
+
+@pytest.mark.parametrize("p", [LIFParameters(threshold=0.7), RICH], ids=["plain", "rich"])
+def test_a_gradient_of_the_currents_of_a_gradient_of_beta(p):
+    """Under torch.func beta then moves the tangent scan although no gradient of it is wanted there."""
+    x, beta = currents((3, 2, 3), 3).detach(), uniform((3,), 0.7, 0.9, 2).detach()
+
+    def mixed(run):
+        def loss(x, beta):
+            s, state = run(x, p._replace(beta=beta))
+            return (s * (1 + state.membrane)).sum() + (state.membrane**2).sum()
+
+        return grad(lambda x, beta: (grad(loss, 1)(x, beta) ** 2).sum())(x, beta)
+
+    torch.testing.assert_close(mixed(on_kernels()), mixed(lif_eager), rtol=1e-9, atol=1e-9)
 
 
 def test_numbers_reach_the_kernels_as_they_are():
