@@ -38,7 +38,8 @@ from benchmarks import machine
 from experiments.allocator import keep_large_buffers
 from snn_anml.config import MetaConfig, NetworkConfig, TrainConfig
 from snn_anml.data.tasks import pictures, sample_trajectories
-from snn_anml.meta.outer import Learner, Stage, meta_loss
+from snn_anml.meta.head_only import head_only_loss
+from snn_anml.meta.stage import Learner, Stage
 from snn_anml.networks import ANML
 from snn_anml.neurons import Leaky, lif_eager
 
@@ -153,8 +154,8 @@ def main() -> None:
     }
     ways: dict[str, Callable[[int], float]] = {}
     for name, network in models.items():
-        learner = Learner(cast(ANML, network), meta.inner_lr)
-        ways[name] = stepper(learner, lambda i, learner=learner: meta_loss(learner, stage, i).total)
+        learner = Learner(cast(ANML, network), meta)
+        ways[name] = stepper(learner, lambda i, learner=learner: head_only_loss(learner, stage, i).total)
     for name, everything in (("obvious, head only", False), ("obvious, all PLN weights", True)):
         # Batch statistics of one drawing at a time would be another function: the running ones are used here.
         model = ObviousANML(config, meta.classes).eval()

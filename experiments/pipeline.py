@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from snn_anml.errors import MissingExtraError, UserError
 from snn_anml.files import write_text
 from snn_anml.meta import Learner, Outcome, Stage, extract_features, meta_test, train
 from snn_anml.model_io import check_device, load, load_head, save_heads, save_model, with_head
-from snn_anml.networks import ANML
+from snn_anml.networks import ANML, Network, make_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,16 +98,18 @@ def twin_config(config: RunConfig) -> RunConfig:
     return replace(config, network=network, twin=False)
 
 
-def run_training(config: RunConfig, folder: RunFolder, data: Data, resume: bool, device: str, console: Console) -> ANML:
+def run_training(
+    config: RunConfig, folder: RunFolder, data: Data, resume: bool, device: str, console: Console
+) -> Network:
     """Trains into `folder`, and returns the network. A finished training is loaded, not repeated."""
     classes = data.split.meta_train
     # Both before the folder is touched, so that a mistake in the configuration leaves no half run behind.
-    model = ANML(config.network, len(classes), config.data.size, config.seed)
+    model = make_network(config.network, len(classes), config.data.size, config.seed)
     summary_writer = _summary_writer() if config.train.tensorboard else None
     open_run(folder, config, data.dataset.sha256, device, resume)
     if folder.model.exists():
         return load(folder.path, device)
-    learner = Learner(model, config.meta.inner_lr).to(data.images.device)
+    learner = Learner(model, config.meta, config.train.freeze_nm).to(data.images.device)
     stage = Stage(data.images, classes, config.train, config.meta, config.seed)
     writer = summary_writer(str(folder.path / "tensorboard")) if summary_writer else None
     title = "spiking" if config.network.neuron == "lif" else "conventional twin"
@@ -176,9 +178,19 @@ def held_out_drawings(
 
 
 def exported(config: RunConfig, folder: RunFolder) -> tuple[ANML, np.ndarray]:
-    """The network of a run with its learned output head, and the classes of its outputs."""
+    """The network of a run with its learned output head, and the classes of its outputs.
+
+    Raises:
+        UserError: published layers, which have no form on a simulator, or a run without that head.
+    """
+    model = load(folder.path)
+    if not isinstance(model, ANML):
+        raise UserError(
+            f"{folder.path} has published layers, whose norm depends on each picture, so that it has no form on a "
+            "simulator; export a run with network.layers: strided."
+        )
     learned = load_head(folder.path, config.export.head, config.export.classes)
-    return with_head(load(folder.path), learned.head), learned.classes
+    return cast(ANML, with_head(model, learned.head)), learned.classes
 
 
 def to_graph(model: ANML) -> converters.Graph:
@@ -298,6 +310,9 @@ def run_everything(config: RunConfig, folder: RunFolder, resume: bool, device: s
         run_training(its_config, its_folder, data, resume, device, console)
         if not its_folder.meta_test.exists():
             run_meta_test(its_config, its_folder, data, device, console)
+    if config.network.layers == "published":
+        console.print("Published layers have no form on a simulator: no export and no counts of operations.")
+        return write_report([folder.path], folder.report)
     if not folder.certificate.exists():
         run_export(config, folder, data, console)
     run_energy(config, folder, data)

@@ -43,6 +43,8 @@ class NetworkConfig:
 
     Args:
         neuron: `lif` (spiking) or `relu` (the conventional twin: the same layers, one step, no membrane).
+        layers: `strided` (this project's) or `published`: the layers of the conventional ANML as published, three 3x3
+            convolutions of equal width without padding, norm over each picture, max-pool; gates on the features alone.
         steps: T, time steps an inference.
         beta: decay of the LIF membrane a step, dimensionless, in [0, 1].
         threshold: membrane above which a neuron spikes.
@@ -50,16 +52,17 @@ class NetworkConfig:
         surrogate: `fast_sigmoid`, `atan`, `sigmoid`, `triangular` or `straight_through`.
         slope: slope of the surrogate, dimensionless.
         encoding: `constant`, `rate` or `latency`.
-        widths: channels of the PLN's convolutions (5x5, then 3x3, each with stride 2).
+        widths: channels of the PLN's convolutions (5x5, then 3x3, each with stride 2; published: 256, three times).
         modulation: the NM network: `conventional` (ReLU, one gate an inference, or one a step for a
             `rate` or `latency` encoding), `spiking` (LIF, gates
             at every step) or `none` (no gates).
-        nm_widths: channels of the NM network's convolutions (3x3, stride 2).
+        nm_widths: channels of the NM network's convolutions (3x3, stride 2; published: 112, three times).
         nm_beta: decay of the leaky sum of spikes that drives the gates of a spiking NM network.
         gate: `sigmoid`, or `hard_sigmoid` (exact in every simulator, since it needs no exponential).
     """
 
     neuron: Literal["lif", "relu"] = "lif"
+    layers: Literal["strided", "published"] = "strided"
     steps: int = 4
     beta: float = 0.9
     threshold: float = 1.0
@@ -86,6 +89,12 @@ class NetworkConfig:
                 self.modulation != "spiking", "network.modulation", self.modulation, "conventional or none, beside relu"
             )
             _check(self.encoding == "constant", "network.encoding", self.encoding, "constant, beside relu")
+        if self.layers == "published":
+            _check(self.neuron == "relu", "network.neuron", self.neuron, "relu, in the published layers")
+            _check(self.gate == "sigmoid", "network.gate", self.gate, "sigmoid, in the published layers")
+            for name in ("widths", "nm_widths"):
+                widths = getattr(self, name)
+                _check(len(widths) == 3 and len(set(widths)) == 1, f"network.{name}", widths, "one number three times")
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,18 @@ class MetaConfig:
         shots: drawings of each class that the inner loop learns from, one SGD step each.
         queries: further drawings of each class, in the loss alone.
         remember: drawings of any meta-training class in the loss (needs `head = "meta"`).
-        head: the output layer at the start of a trajectory: `zero` (as in the meta-test), or `meta` (a
-            meta-parameter over all meta-training classes whose rows of the trajectory are re-drawn, as in ANML).
-        inner_lr: learning rate of the inner SGD; meta-learned from this value.
+        head: the output layer at the start of a trajectory: `zero` (as in the meta-test), `drawn` (fresh random
+            weights, as in OML), or `meta` (a meta-parameter over all meta-training classes whose rows of the
+            trajectory are re-drawn, as in ANML).
+        redraw: where `meta` re-draws: in the `fast` copy (the paper), or on the meta-parameter itself (`meta`, the
+            published code).
+        adapt: what the inner loop changes: the output layer (`head`), or the whole prediction network (`pln`, which
+            needs `network.layers = "published"`, `head = "meta"` and a fixed learning rate).
+        order: of the meta-gradient: `second` (exact), `first` (inner gradients are constants, the published code), or
+            `none` (no meta-gradient: what the inner loop changed is kept, and the loss trains what it left;
+            "zapping only", Frati et al. 2023, arXiv 2310.07996).
+        inner_lr: learning rate of the inner SGD.
+        learn_inner_lr: meta-learn it from that value.
     """
 
     trajectories: int = 1
@@ -108,8 +126,12 @@ class MetaConfig:
     shots: int = 3
     queries: int = 1
     remember: int = 0
-    head: Literal["zero", "meta"] = "zero"
+    head: Literal["zero", "drawn", "meta"] = "zero"
+    redraw: Literal["fast", "meta"] = "fast"
+    adapt: Literal["head", "pln"] = "head"
+    order: Literal["none", "first", "second"] = "second"
     inner_lr: float = 0.02
+    learn_inner_lr: bool = True
 
     def __post_init__(self) -> None:
         for name in ("trajectories", "classes", "shots"):
@@ -117,10 +139,17 @@ class MetaConfig:
         _check(self.queries >= 0, "meta.queries", self.queries, "0 or more")
         _check(self.remember >= 0, "meta.remember", self.remember, "0 or more")
         _check(self.inner_lr > 0, "meta.inner_lr", self.inner_lr, "positive")
-        if self.head == "zero":
-            _check(
-                self.remember == 0, "meta.remember", self.remember, "0 beside head: zero, which knows no other class"
-            )
+        if self.head != "meta":
+            rule = f"0 beside head: {self.head}, which knows no other class"
+            _check(self.remember == 0, "meta.remember", self.remember, rule)
+        if self.adapt == "pln":
+            _check(self.head == "meta", "meta.head", self.head, "meta, beside adapt: pln")
+            _check(not self.learn_inner_lr, "meta.learn_inner_lr", self.learn_inner_lr, "false, beside adapt: pln")
+        if self.order == "none":
+            _check(self.head == "meta", "meta.head", self.head, "meta, beside order: none")
+            _check(self.redraw == "meta", "meta.redraw", self.redraw, "meta, beside order: none")
+            _check(self.trajectories == 1, "meta.trajectories", self.trajectories, "1, beside order: none")
+            _check(not self.learn_inner_lr, "meta.learn_inner_lr", self.learn_inner_lr, "false, beside order: none")
 
 
 @dataclass(frozen=True)
@@ -132,6 +161,7 @@ class TrainConfig:
         warm_batch: drawings in each of them.
         meta_steps: meta-steps after that.
         learning_rate: peak learning rate of Adam.
+        freeze_nm: leave the NM network as it was drawn (the control of random gates).
         spike_weight: lambda, weight of the mean number of spikes per neuron and inference in the loss.
         precision: `float32`, or `bfloat16` (convolutions under autocast; membranes and losses stay float32).
         log_every: steps between two lines of metrics.jsonl.
@@ -143,6 +173,7 @@ class TrainConfig:
     warm_batch: int = 84
     meta_steps: int = 1000
     learning_rate: float = 3e-3
+    freeze_nm: bool = False
     spike_weight: float = 0.03
     precision: Literal["float32", "bfloat16"] = "float32"
     log_every: int = 20
@@ -234,6 +265,15 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**31, "seed", self.seed, "in [0, 2^31)")
+        if self.meta.adapt == "pln" and self.network.layers != "published":
+            raise UserError(
+                f'meta.adapt = "pln", but network.layers = "{self.network.layers}"; the whole prediction network '
+                "adapts in the published layers only."
+            )
+        if self.network.layers == "published":
+            _check(self.data.size >= 22, "data.size", self.data.size, "at least 22 pixels for the published layers")
+        if self.train.freeze_nm and self.network.modulation == "none":
+            raise UserError("train.freeze_nm = true, but network.modulation = none leaves no NM network to freeze.")
         most = self.meta_test.milestones[-1]
         if most > self.data.meta_test_classes:
             raise UserError(

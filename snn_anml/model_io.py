@@ -15,7 +15,7 @@ from snn_anml.config import NetworkConfig
 from snn_anml.errors import UserError
 from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.sequential import Learned
-from snn_anml.networks import ANML
+from snn_anml.networks import Network, PublishedANML, make_network
 
 
 def check_device(device: str) -> torch.device:
@@ -33,13 +33,13 @@ def check_device(device: str) -> torch.device:
     return found
 
 
-def save_model(path: Path, model: ANML) -> None:
+def save_model(path: Path, model: Network) -> None:
     """Writes weights, running statistics and configuration of a network."""
     header = {"network": asdict(model.config), "classes": model.classes, "size": model.size}
     checkpoint.save(path, "model", model.state_dict(), header)
 
 
-def load(run: str | Path, device: str = "cpu") -> ANML:
+def load(run: str | Path, device: str = "cpu") -> Network:
     """Loads the trained network of a run, in evaluation mode.
 
     Args:
@@ -61,7 +61,7 @@ def load(run: str | Path, device: str = "cpu") -> ANML:
     tensors, header = checkpoint.load(path, "model")
     try:
         network: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["network"].items()}
-        model = ANML(NetworkConfig(**network), header["classes"], header["size"])
+        model = make_network(NetworkConfig(**network), header["classes"], header["size"])
         model.load_state_dict(tensors)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -100,12 +100,17 @@ def load_head(run: str | Path, name: str, classes: int) -> Learned:
         raise UserError(f"{path} lacks a part of its head {key} ({error}); run the meta-test again.") from None
 
 
-def with_head(model: ANML, head: LinearHead) -> ANML:
+def with_head(model: Network, head: LinearHead) -> Network:
     """A copy of the network that classifies with a learned head; output i is the i-th class learned."""
     model = copy.deepcopy(model)
     classes, features = head.weight.shape
     device = model.head.weight.device
-    model.head, model.classes = torch.nn.Linear(features, classes, device=device), classes
+    layer = torch.nn.Linear(features, classes, device=device)
+    if isinstance(model, PublishedANML):
+        model.pln.out = layer
+    else:
+        model.head = layer
+    model.classes = classes
     with torch.no_grad():
         model.head.weight.copy_(head.weight)
         model.head.bias.copy_(head.bias)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.restated_anml import Weights
+from benchmarks.restated_anml import Weights, restated_step
 from snn_anml.meta.published import Drawings, MetaStep
 from snn_anml.networks.published import PublishedANML
 
@@ -83,17 +83,22 @@ def together(case: Case) -> Drawings:
     )
 
 
-def assert_same_step(ours: MetaStep, expected: MetaStep) -> None:
-    """Loss, accuracy and every gradient, to TOLERANCE of the gradient's largest element.
+def restated(case: Case, order: Literal["first", "second"], adapt: Literal["pln", "head"] = "pln") -> MetaStep:
+    """The meta-step of the re-statement."""
+    return MetaStep(*restated_step(*case, order, adapt))
+
+
+def assert_same_step(ours: MetaStep, expected: MetaStep, tolerance: float = TOLERANCE) -> None:
+    """Loss, accuracy and every gradient, to `tolerance` of the gradient's largest element.
 
     A gradient that is zero up to rounding is compared at the scale of the largest of all.
     """
-    torch.testing.assert_close(ours.loss, expected.loss, rtol=TOLERANCE, atol=0)
-    torch.testing.assert_close(ours.accuracy, expected.accuracy, rtol=TOLERANCE, atol=0)
+    torch.testing.assert_close(ours.loss, expected.loss, rtol=tolerance, atol=0)
+    torch.testing.assert_close(ours.accuracy, expected.accuracy, rtol=tolerance, atol=0)
     assert set(ours.gradient) == set(expected.gradient)
     largest = max(gradient.abs().max() for gradient in expected.gradient.values())
     for name, gradient in expected.gradient.items():
         scale = gradient.abs().max()
-        scale = largest if scale < TOLERANCE * largest else scale
+        scale = largest if scale < tolerance * largest else scale
         error = (ours.gradient[name] - gradient).abs().max() / scale
-        assert error < TOLERANCE, f"gradient of {name} is off by {error:.1e} of its largest element"
+        assert error < tolerance, f"gradient of {name} is off by {error:.1e} of its largest element"

@@ -16,7 +16,9 @@ from snn_anml import checkpoint
 from snn_anml.config import MetaConfig, NetworkConfig, TrainConfig
 from snn_anml.data.tasks import pictures, sample_batch, sample_trajectories
 from snn_anml.errors import UserError
-from snn_anml.meta.outer import Learner, Stage, initial_logits, learning_rate, meta_loss, train, warm_loss
+from snn_anml.meta.head_only import head_only_loss, initial_logits
+from snn_anml.meta.outer import learning_rate, train, warm_loss
+from snn_anml.meta.stage import Learner, Stage
 from snn_anml.networks import ANML, spikes_per_neuron
 
 NETWORK = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3)
@@ -34,7 +36,7 @@ def setup(network=NETWORK, meta=META, warm=4, steps=4, **train_options):
     config = TrainConfig(
         warm_steps=warm, meta_steps=steps, warm_batch=8, log_every=1, checkpoint_every=3, **train_options
     )
-    learner = Learner(ANML(network, 12, 12, seed=1), meta.inner_lr)
+    learner = Learner(ANML(network, 12, 12, seed=1), meta)
     return learner, Stage(images(), np.arange(12), config, meta, seed=5)
 
 
@@ -118,7 +120,7 @@ def test_a_run_that_is_killed_resumes(tmp_path):
 
 def test_the_meta_loss_is_that_of_plain_sgd_on_an_output_layer():
     learner, stage = setup(meta=MetaConfig(classes=3, shots=2, queries=2), spike_weight=0.1)
-    loss = meta_loss(learner, stage, 7)
+    loss = head_only_loss(learner, stage, 7)
     learner, stage = setup(meta=MetaConfig(classes=3, shots=2, queries=2), spike_weight=0.1)
     rng, generator = stage.generators(7)
     batch = sample_trajectories(rng, stage.classes, 6, stage.meta)
@@ -139,12 +141,12 @@ def test_the_meta_loss_is_that_of_plain_sgd_on_an_output_layer():
 
 
 def test_rows_of_the_trajectory_are_redrawn_and_the_others_kept():
-    learner, _ = setup()
+    learner, stage = setup(meta=MetaConfig(head="meta"))
     with torch.no_grad():
         learner.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     f = torch.rand(1, 5, learner.model.feature_count)
     labels = torch.tensor([[2, 2, 7]])
-    first, again = (initial_logits(learner, f, labels, "meta", torch.Generator().manual_seed(3)) for _ in range(2))
+    first, again = (initial_logits(learner, f, labels, stage.meta, torch.Generator().manual_seed(3)) for _ in range(2))
     plain = learner.model.head(f)
     kept = [c for c in range(12) if c not in (2, 7)]
     assert torch.equal(first[..., kept], plain[..., kept])

@@ -10,7 +10,7 @@ import torch
 from experiments.pipeline import Data
 from experiments.report.statistics import correlations
 from snn_anml.data.tasks import pictures
-from snn_anml.networks import ANML
+from snn_anml.networks import ANML, Network
 
 SHOWN_DRAWINGS = 5
 CORRELATED_CLASSES = 20
@@ -43,7 +43,7 @@ class Gates:
     """Gates of a few drawings, means over the steps where they change with time.
 
     pictures: (2, SHOWN_DRAWINGS, H, W) of two classes; class_names: of both; layers: (2, SHOWN_DRAWINGS, n) of
-    every PLN layer; likeness: of every layer, over SHOWN_DRAWINGS drawings of each of `classes` classes.
+    every gated PLN layer; likeness: of each of them, over SHOWN_DRAWINGS drawings of each of `classes` classes.
     """
 
     pictures: np.ndarray
@@ -73,7 +73,7 @@ def rasters(model: ANML, data: Data, seed: int, count: int = 2) -> list[Raster]:
 
 
 @torch.no_grad()
-def gates(model: ANML, data: Data, seed: int) -> Gates | None:
+def gates(model: Network, data: Data, seed: int) -> Gates | None:
     """Gates of the first meta-test classes and drawings, which took no part in training; None without an NM network."""
     if model.modulation is None:
         return None

@@ -60,6 +60,7 @@ def _trained(run: Run) -> str:
     c = run.config
     spiking = c.network.neuron == "lif"
     neuron = f"Spiking network (LIF, {c.network.steps} steps)" if spiking else "Conventional network (ReLU)"
+    neuron += " of the published layers" if c.network.layers == "published" else ""
     gates = "without gates" if c.network.modulation == "none" else f"gated by a {c.network.modulation} NM network"
     twin = "; its conventional twin (same layers, ReLU) stands beside it" if len(run.networks) > 1 else ""
     rows = run.network.metrics

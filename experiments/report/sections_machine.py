@@ -21,6 +21,7 @@ from experiments.run_folder import to_plain
 from snn_anml.data import DATASETS
 from snn_anml.errors import UserError
 from snn_anml.model_io import load
+from snn_anml.networks import ANML
 
 LAYERS_OF = ((SPIKING, "loihi"), (SPIKING, "cmos45-fp32"), (TWIN, "cmos45-fp32"), (TWIN, "gpu"))
 """Networks and devices whose energy is shown by layer."""
@@ -52,7 +53,7 @@ def _inside(run: Run) -> list[Block]:
     blocks: list[Block] = []
     if data.dataset.sha256 != run.provenance.get("data_sha256", data.dataset.sha256):
         blocks.append(Note(f"{run.label}: the {name} data here are not those of the run (other hash).", True))
-    if run.network.name == SPIKING:
+    if isinstance(model, ANML) and run.network.name == SPIKING:
         blocks.append(Figures(tuple(raster_figure(raster) for raster in rasters(model, data, run.config.seed))))
     else:
         blocks.append(Note(f"{run.label}: a conventional network has no spikes.", True))

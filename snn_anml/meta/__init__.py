@@ -2,8 +2,9 @@
 
 from snn_anml.meta.heads import HEADS, LinearHead, class_means, learn_in_sequence
 from snn_anml.meta.inner import dual_sgd
-from snn_anml.meta.outer import Learner, Metrics, Stage, train
+from snn_anml.meta.outer import Metrics, train
 from snn_anml.meta.sequential import Learned, Outcome, extract_features, meta_test
+from snn_anml.meta.stage import Learner, Stage
 
 __all__ = [
     "HEADS",

@@ -15,7 +15,7 @@ and then dloss/dL = g - q and dloss/dG[j,n] = -e_j . (g_n - [n > j] q_n), where 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,20 +23,26 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+def _descend(gram: Tensor, targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (M, N, C) after all steps, and the error (M, S, C) of each."""
+    logits, errors = logits.clone(), torch.empty_like(targets)
+    rows = zip(
+        *(x.unsqueeze(2).unbind(1) for x in (logits[:, : targets.shape[1]], targets, errors)),
+        gram.unsqueeze(3).unbind(1),
+        strict=True,
+    )
+    for logit, target, error, influence in rows:
+        torch.sub(torch.softmax(logit, -1), target, out=error)
+        logits.addcmul_(influence, error, value=-1)
+    return logits, errors
+
+
 class _DualSGD(torch.autograd.Function):
     """gram (M, S, N), targets (M, S, C), logits (M, N, C) to logits; autograd costs several times the arithmetic."""
 
     @staticmethod
     def forward(ctx: Any, gram: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
-        logits, errors = logits.clone(), torch.empty_like(targets)
-        rows = zip(
-            *(x.unsqueeze(2).unbind(1) for x in (logits[:, : targets.shape[1]], targets, errors)),
-            gram.unsqueeze(3).unbind(1),
-            strict=True,
-        )
-        for logit, target, error, influence in rows:
-            torch.sub(torch.softmax(logit, -1), target, out=error)
-            logits.addcmul_(influence, error, value=-1)
+        logits, errors = _descend(gram, targets, logits)
         ctx.save_for_backward(gram, targets, errors)
         return logits
 
@@ -62,7 +68,13 @@ class _DualSGD(torch.autograd.Function):
         return g_gram, None, g_logits
 
 
-def dual_sgd(features: Tensor, labels: Tensor, logits: Tensor, learning_rate: Tensor | float) -> Tensor:
+def dual_sgd(
+    features: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    learning_rate: Tensor | float,
+    order: Literal["first", "second"] = "second",
+) -> Tensor:
     """Logits of all drawings after one SGD step of batch 1 on each of the first S, in their order.
 
     Args:
@@ -70,11 +82,35 @@ def dual_sgd(features: Tensor, labels: Tensor, logits: Tensor, learning_rate: Te
         labels: (M, S) int64, in [0, C).
         logits: (M, N, C) before the first step.
         learning_rate: of the inner SGD; a scalar tensor takes part in the gradient.
+        order: of the gradient; `first` takes the inner gradients e_k f_k^T for constants.
 
     Returns:
         (M, N, C) logits after S steps, differentiable once in features, logits and learning rate.
     """
-    gram = (features[:, : labels.shape[1]] @ features.mT + 1) * learning_rate
+    S = labels.shape[1]
+    support = features[:, :S] if order == "second" else features[:, :S].detach()
+    gram = (support @ features.mT + 1) * learning_rate
     targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+    if order == "first":
+        _, errors = _descend(gram[:, :, :S].detach(), targets, logits[:, :S].detach())
+        return logits - gram.mT @ errors
     result: Any = _DualSGD.apply(gram, targets, logits)
     return result
+
+
+@torch.no_grad()
+def sgd_(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, learning_rate: float) -> None:
+    """The same steps on an output layer itself, in place.
+
+    Args:
+        weight: (C, F); changed.
+        bias: (C,); changed.
+        features: (S, F), learned from in their order.
+        labels: (S,) int64, in [0, C).
+        learning_rate: of the SGD.
+    """
+    for feature, label in zip(features, labels, strict=True):
+        error = torch.softmax(torch.addmv(bias, weight, feature), 0)
+        error[label] -= 1
+        weight.addr_(error, feature, alpha=-learning_rate)
+        bias.sub_(error, alpha=learning_rate)

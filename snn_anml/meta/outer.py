@@ -1,10 +1,6 @@
 """Meta-training: plain classification first, then meta-steps; interrupted anywhere, it resumes bit for bit.
 
-Meta-step: the features of all drawings of M trajectories in one batch; the inner loop on the output layer in the
-dual (`snn_anml.meta.inner`); the loss is
-
-    L = mean cross-entropy of the drawings after the inner loop + spike_weight * mean spikes per neuron.
-
+A meta-step is that of `snn_anml.meta.head_only` or `snn_anml.meta.whole_network`, by what the inner loop changes.
 Nothing random outlives a step (the generators of step k are seeded with (seed, stage, k)) and the learning rate
 is a function of k, so weights, Adam's moments and k are all that a checkpoint must hold.
 """
@@ -15,74 +11,21 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from snn_anml import checkpoint
-from snn_anml.config import MetaConfig, TrainConfig
-from snn_anml.data.tasks import pictures, sample_batch, sample_trajectories
+from snn_anml.config import TrainConfig
+from snn_anml.data.tasks import pictures, sample_batch
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
+from snn_anml.meta.head_only import head_only_loss
 from snn_anml.meta.heads import ADAM_BETAS, ADAM_EPS
-from snn_anml.meta.inner import dual_sgd
-from snn_anml.networks import ANML, Activity, spikes_per_neuron
-
-REDRAW_GAIN = 2.0  # variance of a re-drawn output row times its fan-in (He et al. 2015), as in ANML
-
-
-class Learner(nn.Module):
-    """What meta-training changes: the network and the inner learning rate (kept positive as its logarithm)."""
-
-    def __init__(self, model: ANML, inner_lr: float) -> None:
-        super().__init__()
-        self.model = model
-        self.log_inner_lr = nn.Parameter(torch.tensor(math.log(inner_lr)))
-
-
-class Loss(NamedTuple):
-    """total: what is differentiated; accuracy, spikes: of the PLN, per neuron and inference; all scalars."""
-
-    total: Tensor
-    accuracy: Tensor
-    spikes: Tensor
-
-
-def _regularised(loss: Tensor, activity: Activity, model: ANML, weight: float) -> tuple[Tensor, Tensor]:
-    """Adds weight x mean spikes per LIF neuron, and returns the PLN's alone beside it; a twin has none."""
-    if model.config.neuron != "lif":
-        return loss, torch.zeros((), device=loss.device)
-    layers = activity.pln + (activity.nm if model.config.modulation == "spiking" else [])
-    return loss + weight * spikes_per_neuron(layers), spikes_per_neuron(activity.pln).detach()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Everything a training step needs but the learner: data, classes, configuration, precision.
-
-    images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes.
-    """
-
-    images: Tensor
-    classes: np.ndarray
-    train: TrainConfig
-    meta: MetaConfig
-    seed: int
-
-    def generators(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
-        """Sources of randomness of one step: for the sampling, and for encoding and re-drawn rows."""
-        rng = np.random.default_rng([self.seed, 1, step])
-        return rng, torch.Generator().manual_seed(int(rng.integers(2**63)))
-
-    def activity(self, model: ANML, x: Tensor, generator: torch.Generator) -> Activity:
-        """The network's forward pass in the configured precision; features come out in float32."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16"):
-            return model.activity(x, generator)
+from snn_anml.meta.stage import Learner, Loss, Stage, regularised
+from snn_anml.meta.whole_network import whole_network_step
 
 
 def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
@@ -92,51 +35,17 @@ def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
     logits = learner.model.head(activity.features)
     labels = torch.from_numpy(batch.labels[0]).to(logits.device)
-    loss, spikes = _regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)
+    loss, spikes = regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)
     return Loss(loss, (logits.argmax(-1) == labels).float().mean().detach(), spikes)
 
 
-def initial_logits(
-    learner: Learner, features: Tensor, trajectory: Tensor, head: str, generator: torch.Generator
-) -> Tensor:
-    """Logits (M, N, C) before the inner loop, from features (M, N, F) and the support labels (M, S).
-
-    `zero`: an output layer of zeros. `meta`: the learned output layer, with the rows of the trajectory's classes
-    re-drawn from normal(0, 2 / fan_in) in the fast copy, as the published ANML does for its one class.
-    """
-    model = learner.model
-    if head == "zero":
-        return features.new_zeros(*features.shape[:2], int(trajectory.max()) + 1)
-    logits = model.head(features)
-    scale = math.sqrt(REDRAW_GAIN / model.feature_count)
-    for m, labels in enumerate(trajectory):
-        rows = labels.unique()
-        drawn = torch.randn((len(rows), model.feature_count), generator=generator).to(features) * scale
-        logits = logits.index_put(
-            (torch.tensor(m), torch.arange(features.shape[1])[:, None], rows), features[m] @ drawn.T
-        )
-    return logits
-
-
-def meta_loss(learner: Learner, stage: Stage, step: int) -> Loss:
-    """One meta-step's loss: inner loop on the output layer, then the loss over all drawings it is taken on.
-
-    With queries or a remember set the loss is over those and, for `head = "meta"`, over the trajectory as well
-    (as published); without any, over the trajectory alone.
-    """
-    rng, generator = stage.generators(step)
-    batch = sample_trajectories(rng, stage.classes, stage.images.shape[1], stage.meta)
-    M, N = batch.labels.shape
-    S = stage.meta.classes * stage.meta.shots
-    activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
-    features = activity.features.view(M, N, -1)
-    labels = torch.from_numpy(batch.labels).to(features.device)
-    logits = initial_logits(learner, features, labels[:, :S], stage.meta.head, generator)
-    logits = dual_sgd(features, labels[:, :S], logits, learner.log_inner_lr.exp())
-    first = S if stage.meta.head == "zero" and N > S else 0
-    logits, labels = logits[:, first:].flatten(0, 1), labels[:, first:].flatten()
-    loss, spikes = _regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)
-    return Loss(loss, (logits.argmax(-1) == labels).float().mean().detach(), spikes)
+def add_gradient(learner: Learner, stage: Stage, step: int) -> Loss:
+    """Adds the gradient of one training step to `.grad` of the parameters, and returns its loss."""
+    if step >= stage.train.warm_steps and stage.meta.adapt == "pln":
+        return whole_network_step(learner, stage, step)
+    loss = (warm_loss if step < stage.train.warm_steps else head_only_loss)(learner, stage, step)
+    loss.total.backward()
+    return loss
 
 
 def learning_rate(step: int, total: int, peak: float) -> float:
@@ -224,7 +133,9 @@ def train(
     """
     config = stage.train
     total = config.warm_steps + config.meta_steps
-    optimizer = torch.optim.Adam(learner.parameters(), betas=ADAM_BETAS, eps=ADAM_EPS, fused=True)
+    optimizer = torch.optim.Adam(
+        [p for p in learner.parameters() if p.requires_grad], betas=ADAM_BETAS, eps=ADAM_EPS, fused=True
+    )
     saved, log = folder / "training.safetensors", folder / "metrics.jsonl"
     done = _restore(saved, learner, optimizer, config_hash) if resume and saved.exists() else 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,10 +143,8 @@ def train(
     learner.train()
     since, last = time.perf_counter(), done
     for step in range(done, total):
-        warm = step < config.warm_steps
-        loss = (warm_loss if warm else meta_loss)(learner, stage, step)
         optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+        loss = add_gradient(learner, stage, step)
         rate = learning_rate(step, total, config.learning_rate)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
@@ -244,7 +153,7 @@ def train(
             now = time.perf_counter()
             metrics = Metrics(
                 step=step + 1,
-                stage="warm" if warm else "meta",
+                stage="warm" if step < config.warm_steps else "meta",
                 loss=loss.total.item(),
                 accuracy=loss.accuracy.item(),
                 spikes_per_neuron=loss.spikes.item(),

@@ -3,25 +3,26 @@
 The inner loop takes an SGD step on each drawing of the trajectory, the meta-loss is the mean cross-entropy of the
 queries with what it left. `adapt = "pln"` changes the whole prediction network (`snn_anml.meta.unrolled`);
 `adapt = "head"` its output layer alone, in the dual (`snn_anml.meta.inner`). `order = "first"` takes the inner
-gradients for constants, as the published code does; `"second"` differentiates through them.
+gradients for constants, as the published code does; `"second"` differentiates through them; `"none"` is the same
+gradient as `"first"`, to be applied to the weights that the inner loop left and not to those it started from.
 
 Gates, and everything else that the inner loop does not change, are computed once for all drawings.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snn_anml.meta.inner import dual_sgd
+from snn_anml.meta.inner import dual_sgd, sgd_
 from snn_anml.meta.unrolled import Start, adapt_all, query_gradient, through_inner_loop
 from snn_anml.networks.first_block import windows
 from snn_anml.networks.published import Weights, gates, tower, tower_features
 
-Order = Literal["first", "second"]
+Order = Literal["none", "first", "second"]
 Adapt = Literal["pln", "head"]
 
 
@@ -39,28 +40,15 @@ class Drawings(NamedTuple):
 
 
 class MetaStep(NamedTuple):
-    """Loss and accuracy on the queries, scalars, and the loss's gradient in every weight, by name."""
+    """Loss and accuracy on the queries, scalars, and the loss's gradient in every weight, by name.
+
+    adapted: the weights that the inner loop changed, for `order = "none"`, which keeps them.
+    """
 
     loss: Tensor
     accuracy: Tensor
     gradient: dict[str, Tensor]
-
-
-def _head_logits(features: Tensor, head: Tensor, bias: Tensor, drawings: Drawings, lr: float, order: Order) -> Tensor:
-    """Logits (Q, classes) of the queries after the inner loop on the output layer, from all features (N, F)."""
-    labels = drawings.labels[: drawings.support]
-    if order == "second":
-        logits = dual_sgd(features[None], labels[None], F.linear(features, head, bias)[None], lr)[0]
-        return logits[drawings.query_from :]
-    support = features[: drawings.support].detach()
-    gram, errors = lr * (support @ support.T + 1), []
-    before = F.linear(support, head, bias).detach()
-    for k, label in enumerate(labels):
-        past = torch.stack(errors).T @ gram[:k, k] if errors else 0
-        errors.append(torch.softmax(before[k] - past, -1).index_add(0, label[None], before.new_tensor([-1.0])))
-    change = torch.stack(errors)
-    query = features[drawings.query_from :]
-    return F.linear(query, head, bias) - lr * (query @ support.T + 1) @ change
+    adapted: dict[str, Tensor] | None = None
 
 
 def meta_step(
@@ -82,8 +70,10 @@ def meta_step(
     Raises:
         ValueError: an unknown order or adaptation, or a trajectory that is not among the drawings.
     """
-    if order not in ("first", "second") or adapt not in ("pln", "head"):
-        raise ValueError(f'order = "{order}", adapt = "{adapt}"; order is "first" or "second", adapt "pln" or "head".')
+    if order not in get_args(Order) or adapt not in get_args(Adapt):
+        raise ValueError(
+            f'order = "{order}", adapt = "{adapt}"; order is one of {get_args(Order)}, adapt of {get_args(Adapt)}.'
+        )
     S, start, N = drawings.support, drawings.query_from, len(drawings.labels)
     if not (0 < S <= N and 0 <= start <= S and start < N):
         raise ValueError(f"support = {S}, query_from = {start} of {N} drawings; expected 0 <= query_from <= support.")
@@ -91,10 +81,19 @@ def meta_step(
     head, bias = leaves["pln.out.weight"], leaves["pln.out.bias"]
     q, labels = windows(drawings.pictures[:, 0]), drawings.labels[start:]
     gate, net = gates(leaves, q), tower(leaves, "pln")
+    adapted: dict[str, Tensor] | None = None
     if adapt == "head":
         features = tower_features(q, net)
-        logits = _head_logits(features if gate is None else features * gate, head, bias, drawings, inner_lr, order)
+        features = features if gate is None else features * gate
+        support = drawings.labels[None, :S]
+        logits = F.linear(features, head, bias)[None]
+        logits = dual_sgd(features[None], support, logits, inner_lr, "second" if order == "second" else "first")
+        logits = logits[0, start:]
         loss = F.cross_entropy(logits, labels)
+        if order == "none":
+            changed = head.detach().clone(), bias.detach().clone()
+            sgd_(*changed, features[:S].detach(), drawings.labels[:S], inner_lr)
+            adapted = {"pln.out.weight": changed[0], "pln.out.bias": changed[1]}
         outputs, pulls = [loss], [torch.ones_like(loss)]
     else:
         channels = leaves["pln.conv1.weight"].shape[1]
@@ -108,10 +107,12 @@ def meta_step(
             if order == "second":
                 pull, support_gate = through_inner_loop(inner, pull)
                 gate_pull[:S] += support_gate
+            if order == "none":
+                adapted = inner.adapted(weights)
         outputs = [head, bias, *(tensor for block in net for tensor in block)]
         pulls = [pull.head, pull.bias, *(tensor for block in pull.net for tensor in block)]
         if gate is not None:
             outputs, pulls = [*outputs, gate], [*pulls, gate_pull]
     gradients = torch.autograd.grad(outputs, list(leaves.values()), pulls, allow_unused=True, materialize_grads=True)
     accuracy = (logits.argmax(1) == labels).to(loss.dtype).mean()
-    return MetaStep(loss.detach(), accuracy, dict(zip(leaves, gradients, strict=True)))
+    return MetaStep(loss.detach(), accuracy, dict(zip(leaves, gradients, strict=True)), adapted)

@@ -22,7 +22,7 @@ from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.rates import candidates, pick_rates
 from snn_anml.meta.side_by_side import side_by_side
 from snn_anml.meta.trial import Trial
-from snn_anml.networks import ANML, spikes_per_neuron
+from snn_anml.networks import Network, spikes_per_neuron
 
 
 class Outcome(NamedTuple):
@@ -52,7 +52,7 @@ class Learned(NamedTuple):
 
 @torch.no_grad()
 def extract_features(
-    model: ANML, images: Tensor, classes: np.ndarray, seed: int = 0, batch: int = 200
+    model: Network, images: Tensor, classes: np.ndarray, seed: int = 0, batch: int = 200
 ) -> tuple[Tensor, float]:
     """Features of every drawing of some classes, each computed once.
 
@@ -64,7 +64,8 @@ def extract_features(
         batch: drawings at a time.
 
     Returns:
-        (n, drawings, F) float32 on the CPU, and the mean number of spikes per PLN neuron and inference.
+        (n, drawings, F) float32 on the CPU, and the mean number of spikes per PLN neuron and inference (0 for the
+        published layers, which have none).
     """
     model.eval()
     drawings = images.shape[1]
@@ -75,7 +76,8 @@ def extract_features(
         x = pictures(images, *(i[start : start + batch] for i in index))
         activity = model.activity(x, generator)
         features.append(activity.features.float().cpu())
-        spikes += spikes_per_neuron(activity.pln).item() * len(x)
+        if activity.pln:
+            spikes += spikes_per_neuron(activity.pln).item() * len(x)
     return torch.cat(features).view(len(classes), drawings, -1), spikes / len(index[0])
 
 

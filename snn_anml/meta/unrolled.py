@@ -31,10 +31,12 @@ from snn_anml.networks.first_block import Windows
 from snn_anml.networks.norm_pool import Block
 from snn_anml.networks.published import (
     Tower,
+    Weights,
     by_channel,
     by_position,
     in_cache,
     inside,
+    kernels,
     nothing,
     outside,
     tower_backward,
@@ -95,6 +97,14 @@ class Inner(NamedTuple):
     errors: Tensor
     features: Tensor
     steps: list[Step]
+
+    def adapted(self, weights: Weights) -> dict[str, Tensor]:
+        """The prediction network after the inner loop by published name, from all weights before it."""
+        head = {
+            "pln.out.weight": torch.addmm(self.start.head, self.errors.T, self.features, alpha=-self.start.lr),
+            "pln.out.bias": torch.sub(self.start.bias, self.errors.sum(0), alpha=self.start.lr),
+        }
+        return kernels(self.net, weights, "pln") | head
 
 
 def _descend(block: Block, gradient: Block, lr: float, channels: int) -> Block:

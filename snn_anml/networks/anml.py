@@ -11,30 +11,14 @@ The gates of the last layer are one a neuron; those of the layers before it are 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from snn_anml.config import NetworkConfig
 from snn_anml.encoding import Encoding, encode
+from snn_anml.networks.activity import Activity
 from snn_anml.networks.layers import NormedConv, channels_last, make_neuron, over_time
 from snn_anml.networks.neuromodulation import Neuromodulation
-
-
-class Activity(NamedTuple):
-    """What an inference of B samples leaves behind.
-
-    features: (B, F), mean spike count of the last layer over the steps (its activation, for ReLU).
-    pln: spikes (or activations) of each PLN layer, (T, B, C, H, W).
-    nm: the same for each NM layer; (1, B, C, H, W) for a conventional one, empty without one.
-    gates: of each PLN layer, (T or 1, B, channels or neurons); empty without an NM network.
-    """
-
-    features: Tensor
-    pln: list[Tensor]
-    nm: list[Tensor]
-    gates: list[Tensor]
 
 
 class ANML(nn.Module):
@@ -102,10 +86,3 @@ class ANML(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Logits (B, classes) of pictures x (B, 1, H, W) in [0, 1]."""
         return self.head(self.activity(x, generator).features)
-
-
-def spikes_per_neuron(layers: list[Tensor]) -> Tensor:
-    """Mean number of spikes a neuron and inference, summed over the T steps; layers (T, B, ...), scalar."""
-    neurons = sum(layer[0, 0].numel() for layer in layers)
-    batch = layers[0].shape[1]
-    return torch.stack([layer.sum() for layer in layers]).sum() / (neurons * batch)

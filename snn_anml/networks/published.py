@@ -24,10 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from snn_anml.config import NetworkConfig
 from snn_anml.networks import first_block, normed_block, winograd_block
+from snn_anml.networks.activity import Activity
 from snn_anml.networks.first_block import Windows
 from snn_anml.networks.norm_pool import Block
 from snn_anml.networks.normed_block import KERNEL
+from snn_anml.networks.plain_tower import plain_features
 
 Weights = Mapping[str, Tensor]
 
@@ -60,6 +63,21 @@ def tower(weights: Weights, net: str) -> Tower:
         scale, shift = weights[f"{net}.norm{layer}.weight"], weights[f"{net}.norm{layer}.bias"]
         blocks.append(Block(kernel.permute(0, 2, 3, 1).flatten(1), scale, shift))
     return Tower(*blocks)
+
+
+def kernels(net: Tower, weights: Weights, name: str) -> dict[str, Tensor]:
+    """The inverse of `tower`: the blocks as weights of network `name`, of the shapes that `weights` have there.
+
+    Where several input channels had been summed, each gets an equal share of what the sum has changed by.
+    """
+    before, named = tower(weights, name), {}
+    for layer, (block, was) in enumerate(zip(net, before, strict=True), 1):
+        kernel = weights[f"{name}.conv{layer}.weight"]
+        channels = 1 if layer == 1 else kernel.shape[1]
+        change = (block.kernel - was.kernel).unflatten(1, (KERNEL, KERNEL, channels)).permute(0, 3, 1, 2)
+        named[f"{name}.conv{layer}.weight"] = kernel + change * channels / kernel.shape[1]
+        named[f"{name}.norm{layer}.weight"], named[f"{name}.norm{layer}.bias"] = block.scale, block.shift
+    return named
 
 
 def by_channel(y: Tensor) -> Tensor:
@@ -151,10 +169,10 @@ def gates(weights: Weights, q: Windows) -> Tensor | None:
     return torch.sigmoid(F.linear(features, weights["nm.out.weight"], weights["nm.out.bias"]))
 
 
-def gated_features(weights: Weights, q: Windows) -> Tensor:
-    """What the output layer sees, (N, F), of N pictures; differentiable once."""
+def gated_features(weights: Weights, q: Windows) -> tuple[Tensor, Tensor | None]:
+    """What the output layer sees, and the gates, both (N, F), of N pictures; differentiable once."""
     features, gate = tower_features(q, tower(weights, "pln")), gates(weights, q)
-    return features if gate is None else features * gate
+    return (features if gate is None else features * gate), gate
 
 
 class _Layers(nn.Module):
@@ -211,6 +229,7 @@ class PublishedANML(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.nm_width, self.pln_width, self.classes, self.size = nm_width, pln_width, classes, size
         positions = map_side(size) ** 2
         self.feature_count = pln_width * positions
         with torch.random.fork_rng(devices=[]):  # torch's initialisers draw from the global generator only
@@ -224,13 +243,38 @@ class PublishedANML(nn.Module):
         """The parameters by published name, for the pure functions."""
         return dict(self.named_parameters())
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Gated features (N, F) of pictures (N, 1, H, H)."""
-        return gated_features(self.weights, first_block.windows(pictures[:, 0]))
+    @property
+    def config(self) -> NetworkConfig:
+        """The configuration that `snn_anml.networks.make_network` makes this network from."""
+        modulation = "conventional" if self.nm_width else "none"
+        nm_width = self.nm_width or self.pln_width  # of no consequence without an NM network
+        widths, nm_widths = (self.pln_width,) * 3, (nm_width,) * 3
+        return NetworkConfig("relu", "published", widths=widths, modulation=modulation, nm_widths=nm_widths)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The output layer."""
+        return self.pln.out
+
+    @property
+    def modulation(self) -> nn.Module | None:
+        """The NM network, if there is one."""
+        return getattr(self, "nm", None)
+
+    def activity(self, x: Tensor, generator: torch.Generator | None = None) -> Activity:
+        """Features and gates of pictures x (N, 1, H, H) in [0, 1], as `snn_anml.networks.ANML.activity` returns them.
+
+        Under autocast they come from plain convolutions. There are no spikes; `generator` is not used.
+        """
+        if torch.is_autocast_enabled(x.device.type):
+            features, gate = plain_features(self.weights, x)
+        else:
+            features, gate = gated_features(self.weights, first_block.windows(x[:, 0]))
+        return Activity(features, [], [], [] if gate is None else [gate[None]])
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits (N, classes) of pictures (N, 1, H, H) in [0, 1]."""
-        return self.pln.out(self.features(pictures))
+        return self.head(self.activity(pictures).features)
 
 
 def from_published(weights: Weights, size: int = 28) -> PublishedANML:

@@ -1,0 +1,66 @@
+"""The meta-step whose inner loop learns the output layer alone, in the dual (`snn_anml.meta.inner`).
+
+All drawings of M trajectories pass the network in one batch; the loss is
+
+    L = mean cross-entropy of the drawings after the inner loop + spike_weight * mean spikes per neuron.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snn_anml.config import MetaConfig
+from snn_anml.data.tasks import pictures
+from snn_anml.meta.inner import dual_sgd, sgd_
+from snn_anml.meta.output_rows import drawn_rows, redraw_, redrawn
+from snn_anml.meta.stage import Learner, Loss, Stage, regularised
+
+
+def initial_logits(
+    learner: Learner, features: Tensor, trajectory: Tensor, meta: MetaConfig, generator: torch.Generator
+) -> Tensor:
+    """Logits (M, N, C) before the inner loop, from features (M, N, F) and the support labels (M, S).
+
+    `zero`: an output layer of zeros. `drawn`: one drawn anew for each trajectory. `meta`: the learned output layer,
+    the rows of the trajectory's classes re-drawn.
+    """
+    head = learner.model.head
+    if meta.head == "zero":
+        return features.new_zeros(*features.shape[:2], meta.classes)
+    if meta.head == "drawn":
+        rows = [drawn_rows(meta.classes, head.weight, generator) for _ in features]
+        return features @ torch.stack(rows).mT
+    if meta.redraw == "meta":
+        redraw_(head, trajectory, generator)
+        return head(features)
+    layers = redrawn((head.weight, head.bias), trajectory, generator)
+    return torch.stack([F.linear(f, *layer) for f, layer in zip(features, layers, strict=True)])
+
+
+def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
+    """One meta-step's loss: inner loop on the output layer, then the loss over all drawings it is taken on.
+
+    With queries or a remember set the loss is over those and, for `head = "meta"`, over the trajectory as well
+    (as published); without any, over the trajectory alone. With `order = "none"` the inner loop has changed the output
+    layer itself.
+    """
+    batch, generator = stage.trajectories(step)
+    M, N = batch.labels.shape
+    meta, S = stage.meta, stage.meta.classes * stage.meta.shots
+    activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
+    features = activity.features.view(M, N, -1)
+    labels = torch.from_numpy(batch.labels).to(features.device)
+    logits = initial_logits(learner, features, labels[:, :S], meta, generator)
+    rate = learner.log_inner_lr.exp()
+    if meta.order == "none":
+        head = learner.model.head
+        sgd_(head.weight, head.bias, features[0, :S], labels[0, :S], rate.item())
+        logits = head(features)
+    else:
+        logits = dual_sgd(features, labels[:, :S], logits, rate, meta.order)
+    first = S if meta.head != "meta" and N > S else 0
+    logits, labels = logits[:, first:].flatten(0, 1), labels[:, first:].flatten()
+    loss, spikes = regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)
+    return Loss(loss, (logits.argmax(-1) == labels).float().mean().detach(), spikes)

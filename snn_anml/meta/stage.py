@@ -1,0 +1,77 @@
+"""What every training step has in common: the learner, the data, the sources of randomness, the loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snn_anml.config import MetaConfig, TrainConfig
+from snn_anml.data.tasks import Drawings, sample_trajectories
+from snn_anml.networks import Activity, Network, spikes_per_neuron
+
+
+class Learner(nn.Module):
+    """What meta-training changes: the network and the inner learning rate (kept positive as its logarithm).
+
+    Args:
+        model: the network.
+        meta: gives the inner learning rate, and whether it is learned.
+        freeze_nm: leave the NM network as it is.
+    """
+
+    def __init__(self, model: Network, meta: MetaConfig, freeze_nm: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.log_inner_lr = nn.Parameter(torch.tensor(math.log(meta.inner_lr)), requires_grad=meta.learn_inner_lr)
+        if freeze_nm and model.modulation is not None:
+            model.modulation.requires_grad_(False)
+
+
+class Loss(NamedTuple):
+    """total: what is differentiated; accuracy, spikes: of the PLN, per neuron and inference; all scalars."""
+
+    total: Tensor
+    accuracy: Tensor
+    spikes: Tensor
+
+
+def regularised(loss: Tensor, activity: Activity, model: Network, weight: float) -> tuple[Tensor, Tensor]:
+    """Adds weight x mean spikes per LIF neuron, and returns the PLN's alone beside it; without LIF there are none."""
+    if model.config.neuron != "lif":
+        return loss, torch.zeros((), device=loss.device)
+    layers = activity.pln + (activity.nm if model.config.modulation == "spiking" else [])
+    return loss + weight * spikes_per_neuron(layers), spikes_per_neuron(activity.pln).detach()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything a training step needs but the learner: data, classes, configuration, precision.
+
+    images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes.
+    """
+
+    images: Tensor
+    classes: np.ndarray
+    train: TrainConfig
+    meta: MetaConfig
+    seed: int
+
+    def generators(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
+        """Sources of randomness of one step: for the sampling, and for encoding and re-drawn rows."""
+        rng = np.random.default_rng([self.seed, 1, step])
+        return rng, torch.Generator().manual_seed(int(rng.integers(2**63)))
+
+    def trajectories(self, step: int) -> tuple[Drawings, torch.Generator]:
+        """What a meta-step sees, and its source of encodings and re-drawn rows."""
+        rng, generator = self.generators(step)
+        return sample_trajectories(rng, self.classes, self.images.shape[1], self.meta), generator
+
+    def activity(self, model: Network, x: Tensor, generator: torch.Generator) -> Activity:
+        """The network's forward pass in the configured precision; features come out in float32."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16"):
+            return model.activity(x, generator)
