@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import os
 import sys
 from argparse import PARSER, SUPPRESS, Action
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 
@@ -154,12 +156,15 @@ def _run(options: Namespace, console: Console) -> None:
 
 def _train(options: Namespace, console: Console) -> None:
     from experiments import pipeline
+    from snn_anml.group import joined
 
     config = parsed_config(options)
     folder = _out(options, config)
-    with sole_writer(folder):
-        data = pipeline.load_data(config, options.device)
-        pipeline.run_training(config, folder, data, options.resume, options.device, console)
+    with joined(options.device) as (group, device):
+        console.quiet = group.rank > 0
+        with sole_writer(folder) if group.rank == 0 else nullcontext():
+            data = pipeline.load_data(config, device)
+            pipeline.run_training(config, folder, data, options.resume, device, console, group)
     console.print(f"Model: {folder.model}")
 
 
@@ -271,6 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = build_parser()
         parsed = parser.parse_args(None if arguments is None else list(arguments))
         command = parsed.subcommand
+        if command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError(f"torchrun starts snn-anml train only; run snn-anml {command} in one process.")
         check_given(parsed[command])
         options = parser.instantiate(parsed)[command]
         keep_large_buffers()

@@ -24,10 +24,12 @@ from experiments.run_folder import RunFolder, check_data, open_run, training_has
 from snn_anml.config import RunConfig
 from snn_anml.data import ClassSplit, Dataset, load_dataset, split_classes, with_rotations
 from snn_anml.data.tasks import PIXEL_SCALE, pictures, sample_trajectories
+from snn_anml.device import check_device
 from snn_anml.errors import MissingExtraError, UserError
 from snn_anml.files import write_text
+from snn_anml.group import ALONE, Group
 from snn_anml.meta import Learner, Outcome, Stage, extract_features, meta_test, train
-from snn_anml.model_io import check_device, load, load_head, save_heads, save_model, with_head
+from snn_anml.model_io import load, load_head, save_heads, save_model, with_head
 from snn_anml.networks import ANML, Network, make_network
 
 
@@ -99,18 +101,44 @@ def twin_config(config: RunConfig) -> RunConfig:
 
 
 def run_training(
-    config: RunConfig, folder: RunFolder, data: Data, resume: bool, device: str, console: Console
+    config: RunConfig,
+    folder: RunFolder,
+    data: Data,
+    resume: bool,
+    device: str,
+    console: Console,
+    group: Group = ALONE,
 ) -> Network:
-    """Trains into `folder`, and returns the network. A finished training is loaded, not repeated."""
+    """Trains into `folder`, and returns the network. A finished training is loaded, not repeated.
+
+    Args:
+        config: of the run.
+        folder: of the run, which process 0 of `group` writes.
+        data: of the run, on this process's device.
+        resume: go on with the run that is there.
+        device: of this process.
+        console: where progress is shown.
+        group: the processes that train together.
+
+    Raises:
+        UserError: a folder of another run, or a configuration that cannot be trained, or not by so many processes.
+    """
     classes = data.split.meta_train
     # Both before the folder is touched, so that a mistake in the configuration leaves no half run behind.
     model = make_network(config.network, len(classes), config.data.size, config.seed)
-    summary_writer = _summary_writer() if config.train.tensorboard else None
-    open_run(folder, config, data.dataset.sha256, device, resume)
-    if folder.model.exists():
+    group.share(config.meta.trajectories, "meta.trajectories")
+    if config.train.warm_steps:
+        group.share(config.train.warm_batch, "train.warm_batch")
+    summary_writer = _summary_writer() if config.train.tensorboard and group.rank == 0 else None
+
+    def finished() -> bool:
+        open_run(folder, config, data.dataset.sha256, device, resume, group.size)
+        return folder.model.exists()
+
+    if group.from_first(finished):
         return load(folder.path, device)
     learner = Learner(model, config.meta, config.train.freeze_nm).to(data.images.device)
-    stage = Stage(data.images, classes, config.train, config.meta, config.seed)
+    stage = Stage(data.images, classes, config.train, config.meta, config.seed, group)
     writer = summary_writer(str(folder.path / "tensorboard")) if summary_writer else None
     title = "spiking" if config.network.neuron == "lif" else "conventional twin"
     with TrainingBar(f"training ({title})", console) as bar:
@@ -120,7 +148,8 @@ def run_training(
                     writer.add_scalar(name, getattr(metrics, name), metrics.step)
     if writer is not None:
         writer.close()
-    save_model(folder.model, model)
+    if group.rank == 0:
+        save_model(folder.model, model)
     return model.eval()
 
 

@@ -166,7 +166,9 @@ def _lock(handle: int, path: Path) -> None:
         return
 
 
-def open_run(folder: RunFolder, config: RunConfig, data_hash: str, device: str, resume: bool) -> None:
+def open_run(
+    folder: RunFolder, config: RunConfig, data_hash: str, device: str, resume: bool, processes: int = 1
+) -> None:
     """Makes the folder of a new run and writes its config.yaml, or checks that a run there is this one.
 
     Raises:
@@ -197,6 +199,7 @@ def open_run(folder: RunFolder, config: RunConfig, data_hash: str, device: str, 
         "device": device,
         "machine": f"{platform.processor() or platform.machine()}, {platform.system()} {platform.release()}",
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
     write_text(folder.config, yaml.safe_dump(to_plain(config) | {PROVENANCE: provenance}, sort_keys=False))
 

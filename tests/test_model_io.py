@@ -13,7 +13,7 @@ from snn_anml.config import NetworkConfig
 from snn_anml.errors import UserError
 from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.sequential import Learned
-from snn_anml.model_io import check_device, load, load_head, save_heads, save_model, with_head
+from snn_anml.model_io import load, load_head, save_heads, save_model, with_head
 from snn_anml.networks import ANML
 
 CONFIG = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3)
@@ -119,21 +119,3 @@ def test_a_learned_head_replaces_that_of_meta_training():
     torch.testing.assert_close(replaced(x), expected)
     assert (replaced.classes, model.classes) == (3, 7)
     assert model(x).shape == (2, 7)
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "mps", "meta", "cpu:x"])
-def test_unknown_devices_are_refused(name):
-    with pytest.raises(UserError, match=f"Unknown device '{name}'; use cpu or cuda"):
-        check_device(name)
-
-
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
-    assert check_device("cpu") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="Device cuda was asked for, but torch sees no GPU here; use --device cpu"):
-        check_device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert check_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(UserError, match="Device cuda:2 was asked for, but torch sees 2 GPUs"):
-        check_device("cuda:2")

@@ -7,6 +7,8 @@ All drawings of M trajectories pass the network in one batch; the loss is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,28 +16,27 @@ from torch import Tensor
 from snn_anml.config import MetaConfig
 from snn_anml.data.tasks import pictures
 from snn_anml.meta.inner import dual_sgd, sgd_
-from snn_anml.meta.output_rows import drawn_rows, redraw_, redrawn
+from snn_anml.meta.output_rows import drawn_rows, redrawn
 from snn_anml.meta.stage import Learner, Loss, Stage, regularised
 
 
 def initial_logits(
-    learner: Learner, features: Tensor, trajectory: Tensor, meta: MetaConfig, generator: torch.Generator
+    learner: Learner, features: Tensor, trajectory: Tensor, meta: MetaConfig, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """Logits (M, N, C) before the inner loop, from features (M, N, F) and the support labels (M, S).
+    """Logits (M, N, C) before the inner loop, from features (M, N, F), the support labels (M, S) and M generators.
 
     `zero`: an output layer of zeros. `drawn`: one drawn anew for each trajectory. `meta`: the learned output layer,
-    the rows of the trajectory's classes re-drawn.
+    the rows of the trajectory's classes re-drawn in a copy of each trajectory, if they are not re-drawn already.
     """
     head = learner.model.head
     if meta.head == "zero":
         return features.new_zeros(*features.shape[:2], meta.classes)
     if meta.head == "drawn":
-        rows = [drawn_rows(meta.classes, head.weight, generator) for _ in features]
+        rows = [drawn_rows(meta.classes, head.weight, generator) for generator in generators]
         return features @ torch.stack(rows).mT
     if meta.redraw == "meta":
-        redraw_(head, trajectory, generator)
         return head(features)
-    layers = redrawn((head.weight, head.bias), trajectory, generator)
+    layers = redrawn((head.weight, head.bias), trajectory, generators)
     return torch.stack([F.linear(f, *layer) for f, layer in zip(features, layers, strict=True)])
 
 
@@ -46,13 +47,13 @@ def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     (as published); without any, over the trajectory alone. With `order = "none"` the inner loop has changed the output
     layer itself.
     """
-    batch, generator = stage.trajectories(step)
+    batch, generators, generator = stage.trajectories(step, learner.model)
     M, N = batch.labels.shape
     meta, S = stage.meta, stage.meta.classes * stage.meta.shots
     activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
     features = activity.features.view(M, N, -1)
     labels = torch.from_numpy(batch.labels).to(features.device)
-    logits = initial_logits(learner, features, labels[:, :S], meta, generator)
+    logits = initial_logits(learner, features, labels[:, :S], meta, generators)
     rate = learner.log_inner_lr.exp()
     if meta.order == "none":
         head = learner.model.head

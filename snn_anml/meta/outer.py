@@ -19,9 +19,10 @@ import torch.nn.functional as F
 
 from snn_anml import checkpoint
 from snn_anml.config import TrainConfig
-from snn_anml.data.tasks import pictures, sample_batch
+from snn_anml.data.tasks import pictures
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
+from snn_anml.group import Group
 from snn_anml.meta.head_only import head_only_loss
 from snn_anml.meta.heads import ADAM_BETAS, ADAM_EPS
 from snn_anml.meta.stage import Learner, Loss, Stage, regularised
@@ -30,8 +31,7 @@ from snn_anml.meta.whole_network import whole_network_step
 
 def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     """Plain classification of a random batch of the meta-training classes."""
-    rng, generator = stage.generators(step)
-    batch = sample_batch(rng, stage.classes, stage.images.shape[1], stage.train.warm_batch)
+    batch, generator = stage.batch(step)
     activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
     logits = learner.model.head(activity.features)
     labels = torch.from_numpy(batch.labels[0]).to(logits.device)
@@ -40,11 +40,13 @@ def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
 
 
 def add_gradient(learner: Learner, stage: Stage, step: int) -> Loss:
-    """Adds the gradient of one training step to `.grad` of the parameters, and returns its loss."""
+    """Adds the gradient of one training step to `.grad` of the parameters, and returns the loss of this process."""
     if step >= stage.train.warm_steps and stage.meta.adapt == "pln":
-        return whole_network_step(learner, stage, step)
-    loss = (warm_loss if step < stage.train.warm_steps else head_only_loss)(learner, stage, step)
-    loss.total.backward()
+        loss = whole_network_step(learner, stage, step)
+    else:
+        loss = (warm_loss if step < stage.train.warm_steps else head_only_loss)(learner, stage, step)
+        loss.total.backward()
+    stage.group.average_(p.grad for p in learner.parameters() if p.grad is not None)
     return loss
 
 
@@ -81,8 +83,11 @@ def _save(path: Path, learner: Learner, optimizer: torch.optim.Optimizer, step: 
     checkpoint.save(path, "training", tensors, {"step": step, "config": config_hash})
 
 
-def _restore(path: Path, learner: Learner, optimizer: torch.optim.Optimizer, config_hash: str) -> int:
-    tensors, header = checkpoint.load(path, "training")
+def _restore(path: Path, learner: Learner, optimizer: torch.optim.Optimizer, config_hash: str, group: Group) -> int:
+    saved = group.from_first(lambda: checkpoint.load(path, "training") if path.exists() else None)
+    if saved is None:
+        return 0
+    tensors, header = saved
     if header["config"] != config_hash:
         raise UserError(
             f"{path} was written under another configuration; resume with that one, or choose another folder."
@@ -137,9 +142,11 @@ def train(
         [p for p in learner.parameters() if p.requires_grad], betas=ADAM_BETAS, eps=ADAM_EPS, fused=True
     )
     saved, log = folder / "training.safetensors", folder / "metrics.jsonl"
-    done = _restore(saved, learner, optimizer, config_hash) if resume and saved.exists() else 0
-    folder.mkdir(parents=True, exist_ok=True)
-    _keep_metrics(log, done)
+    group, writes = stage.group, stage.group.rank == 0
+    done = _restore(saved, learner, optimizer, config_hash, group) if resume else 0
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        _keep_metrics(log, done)
     learner.train()
     since, last = time.perf_counter(), done
     for step in range(done, total):
@@ -151,6 +158,7 @@ def train(
         on_step(step + 1, total, None)
         if (step + 1) % config.log_every == 0 or step + 1 == total:
             now = time.perf_counter()
+            group.average_(loss)
             metrics = Metrics(
                 step=step + 1,
                 stage="warm" if step < config.warm_steps else "meta",
@@ -163,10 +171,12 @@ def train(
             )
             since, last = now, step + 1
             _check_finite(metrics.loss, step + 1, config)
-            with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics._asdict()) + "\n")
+            if writes:
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(metrics._asdict()) + "\n")
             on_step(step + 1, total, metrics)
             yield metrics
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
             _check_finite(loss.total.item(), step + 1, config)
-            _save(saved, learner, optimizer, step + 1, config_hash)
+            if writes:
+                _save(saved, learner, optimizer, step + 1, config_hash)

@@ -18,18 +18,18 @@ def drawn_rows(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def redrawn(
-    head: tuple[Tensor, Tensor], trajectories: Iterable[Tensor], generator: torch.Generator
+    head: tuple[Tensor, Tensor], trajectories: Iterable[Tensor], generators: Iterable[torch.Generator]
 ) -> list[tuple[Tensor, Tensor]]:
     """An output layer with other rows re-drawn for each trajectory, their biases 0; nothing flows into those rows.
 
     Args:
         head: weight (C, F) and bias (C,).
         trajectories: labels (S,) of each.
-        generator: drawn from in the order of the trajectories.
+        generators: one of each.
     """
     weight, bias = head
     layers = []
-    for labels in trajectories:
+    for labels, generator in zip(trajectories, generators, strict=True):
         rows = labels.unique()
         fresh = drawn_rows(len(rows), weight, generator)
         layers.append((weight.index_put((rows,), fresh), bias.index_fill(0, rows, 0.0)))

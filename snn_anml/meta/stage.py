@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from snn_anml.config import MetaConfig, TrainConfig
-from snn_anml.data.tasks import Drawings, sample_trajectories
+from snn_anml.data.tasks import Drawings, sample_batch, sample_trajectories
+from snn_anml.group import ALONE, Group
+from snn_anml.meta.output_rows import redraw_
 from snn_anml.networks import Activity, Network, spikes_per_neuron
 
 
@@ -50,7 +52,7 @@ def regularised(loss: Tensor, activity: Activity, model: Network, weight: float)
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything a training step needs but the learner: data, classes, configuration, precision.
+    """Everything a training step needs but the learner: data, classes, configuration, and who else trains.
 
     images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes.
     """
@@ -60,16 +62,35 @@ class Stage:
     train: TrainConfig
     meta: MetaConfig
     seed: int
+    group: Group = ALONE
 
     def generators(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
-        """Sources of randomness of one step: for the sampling, and for encoding and re-drawn rows."""
+        """Sources of randomness of one step: for the sampling, the same in all processes, and for the encoding."""
         rng = np.random.default_rng([self.seed, 1, step])
-        return rng, torch.Generator().manual_seed(int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        return rng, torch.Generator().manual_seed((seed + self.group.rank) % 2**63)
 
-    def trajectories(self, step: int) -> tuple[Drawings, torch.Generator]:
-        """What a meta-step sees, and its source of encodings and re-drawn rows."""
-        rng, generator = self.generators(step)
-        return sample_trajectories(rng, self.classes, self.images.shape[1], self.meta), generator
+    def trajectories(self, step: int, model: Network) -> tuple[Drawings, list[torch.Generator], torch.Generator]:
+        """This process's trajectories of a meta-step; their sources of rows, one each; the source of encodings.
+
+        With `meta.redraw = "meta"` the rows of all trajectories, of other processes too, are re-drawn in `model`.
+        """
+        rng, encoding = self.generators(step)
+        whole = sample_trajectories(rng, self.classes, self.images.shape[1], self.meta)
+        rows = [torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=len(whole.labels))]
+        if self.meta.head == "meta" and self.meta.redraw == "meta":
+            learned_from = whole.labels[:, : self.meta.classes * self.meta.shots]
+            for labels, generator in zip(learned_from, rows, strict=True):
+                redraw_(model.head, torch.from_numpy(labels), generator)
+        own = self.group.share(len(rows), "meta.trajectories")
+        return Drawings(*(part[own] for part in whole)), rows[own], encoding
+
+    def batch(self, step: int) -> tuple[Drawings, torch.Generator]:
+        """This process's part of a batch of plain classification, and the source of encodings."""
+        rng, encoding = self.generators(step)
+        whole = sample_batch(rng, self.classes, self.images.shape[1], self.train.warm_batch)
+        own = self.group.share(self.train.warm_batch, "train.warm_batch")
+        return Drawings(*(part[:, own] for part in whole)), encoding
 
     def activity(self, model: Network, x: Tensor, generator: torch.Generator) -> Activity:
         """The network's forward pass in the configured precision; features come out in float32."""

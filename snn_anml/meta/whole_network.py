@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from snn_anml.data.tasks import pictures
-from snn_anml.meta.output_rows import redraw_, redrawn
+from snn_anml.meta.output_rows import redrawn
 from snn_anml.meta.published import Drawings, MetaStep, meta_step
 from snn_anml.meta.stage import Learner, Loss, Stage
 
@@ -16,15 +16,13 @@ def whole_network_step(learner: Learner, stage: Stage, step: int) -> Loss:
     The loss is over trajectory, queries and remember set. With `order = "none"` the parameters themselves are what the
     inner loop left.
     """
-    batch, generator = stage.trajectories(step)
+    batch, generators, _ = stage.trajectories(step, learner.model)
     meta, model = stage.meta, learner.model
     S = meta.classes * meta.shots
     labels = torch.from_numpy(batch.labels).to(stage.images.device)
-    if meta.redraw == "meta":
-        redraw_(model.head, labels[:, :S], generator)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     head = weights["pln.out.weight"], weights["pln.out.bias"]
-    layers = redrawn(head, labels[:, :S], generator) if meta.redraw == "fast" else [head] * len(labels)
+    layers = redrawn(head, labels[:, :S], generators) if meta.redraw == "fast" else [head] * len(labels)
     steps: list[MetaStep] = []
     for m, (weight, bias) in enumerate(layers):
         x = pictures(stage.images, batch.classes[m], batch.drawings[m])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_anml.config import NetworkConfig
+from snn_anml.networks.shared_norm import SharedBatchNorm2d
 from snn_anml.neurons import Leaky
 
 
@@ -33,7 +34,7 @@ class NormedConv(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride=2, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(channels_out)
+        self.norm = SharedBatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (T, B, C, H, W) to float32 currents (T, B, C', H', W')."""
