@@ -1,6 +1,6 @@
 """Time of one full-width meta-step of the conventional ANML, beside the same written as it was published.
 
-    python -m benchmarks.published_anml [--repeats N] [--save]
+    python -m benchmarks.published_anml [--published PATH] [--repeats N] [--save]
 
 In one process on one core, the same weights and drawings (NM 112, PLN 256, 1000 classes, 20 drawings in the inner
 loop, 84 queries), forward and backward without the optimiser:
@@ -13,6 +13,10 @@ loop, 84 queries), forward and backward without the optimiser:
     s, floor            floating-point operations of plain convolutions at the measured rate of the second block's
                         (ours takes fewer multiplications there, by Winograd's scheme for many pictures)
 
+With --published, `published, first` is the published code itself, from the checkout at PATH
+(`benchmarks.published_checkout`), held to our loss before it is timed; `re-stated, first` is then the re-statement
+beside it. Second order is the re-statement's in any case: the code's inner gradients are constants.
+
 Medians of alternating repeats; ratios are medians of the ratios within a repeat.
 """
 
@@ -22,6 +26,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +35,10 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import machine
+from benchmarks.published_checkout import Published, load, require_same
 from benchmarks.restated_anml import restated_step
 from experiments.allocator import keep_large_buffers
+from snn_anml.errors import UserError
 from snn_anml.meta.published import Drawings, meta_step
 from snn_anml.networks.normed_block import KERNEL
 from snn_anml.networks.published import PublishedANML
@@ -75,8 +82,19 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def ways() -> dict[str, Callable[[], object]]:
-    """Every meta-step, on the same random drawings."""
+def against(published: Published | None) -> str:
+    """What stands under `published`."""
+    if published is None:
+        return "re-statement"
+    return f"first order: published code at git commit {published.commit}; second order: re-statement"
+
+
+def ways(published: Published | None) -> dict[str, Callable[[], object]]:
+    """Every meta-step, on the same random drawings.
+
+    Raises:
+        UserError: the published code is of other sizes, or has another loss.
+    """
     generator = torch.Generator().manual_seed(0)
     model = PublishedANML(NM, PLN, CLASSES, SIZE, channels=3, conv_bias=True)
     weights: dict[str, Tensor] = {name: value.detach() for name, value in model.weights.items()}
@@ -84,8 +102,17 @@ def ways() -> dict[str, Callable[[], object]]:
     y = torch.randint(CLASSES, (QUERY,), generator=generator)
     y[:SUPPORT] = y[0]
     drawings, support = Drawings(x, y, SUPPORT), (x[:SUPPORT], y[:SUPPORT])
+
+    def restated() -> object:
+        return restated_step(weights, support, (x, y), INNER_LR, "first")
+
+    first: dict[str, Callable[[], object]] = {"published, first": restated}
+    if published is not None:
+        step = published.ready(weights, drawings, INNER_LR)
+        require_same(step(), meta_step(weights, drawings, INNER_LR, "first"))
+        first = {"published, first": step, "re-stated, first": restated}
     return {
-        "published, first": lambda: restated_step(weights, support, (x, y), INNER_LR, "first"),
+        **first,
         "ours, first": lambda: meta_step(weights, drawings, INNER_LR, "first"),
         "published, second": lambda: restated_step(weights, support, (x, y), INNER_LR, "second"),
         "ours, second": lambda: meta_step(weights, drawings, INNER_LR, "second"),
@@ -97,27 +124,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/published_anml.json")
-    parser.add_argument(
-        "--published", metavar="PATH", help="a checkout of the published code to time; not supported yet"
-    )
+    parser.add_argument("--published", type=Path, metavar="PATH", help="a checkout of the published code, to time it")
     options = parser.parse_args()
-    if options.published:
-        parser.error(
-            f"--published {options.published}: timing the published code itself is not supported yet; leave it out to "
-            "measure against the re-statement with its structure."
-        )
+    try:
+        published = load(options.published) if options.published else None
+        calls = ways(published)
+    except UserError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     keep_large_buffers()
-    times: dict[str, list[float]] = {name: [] for name in ways()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(options.repeats + 1):
-        for name, call in ways().items():
+        for name, call in calls.items():
             spent = seconds(call)
             if i:  # the first round warms up
                 times[name].append(spent)
     rate = convolution_rate()
     results = {"rate": rate, "seconds": {}, "ratios": {}, "floors": {}}
     columns = ("meta-step", "s, median", "published / ours", "to reach", "s, floor")
-    table = Table(*columns, title="published: the re-statement, not the code itself")
+    table = Table(*columns, title=f"published: {against(published)}")
     for name, spent in times.items():
         kind = name.split(", ")[1]
         results["seconds"][name] = statistics.median(spent)
@@ -133,8 +158,8 @@ def main() -> None:
     console.print(f"floor: operations at the measured {rate / 1e9:.0f} GFLOP/s of the PLN's second convolution")
     console.print(machine.describe())
     if options.save:
-        command = "python -m benchmarks.published_anml --save"
-        console.print(machine.save("published_anml", {"command": command, "against": "re-statement", **results}))
+        command = f"python -m benchmarks.published_anml{' --published PATH' if published else ''} --save"
+        console.print(machine.save("published_anml", {"command": command, "against": against(published), **results}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import nn
 
 from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d
 from converters.graph_builder import GraphBuilder, Wire, lowering
+from snn_anml.networks.shared_norm import SharedBatchNorm2d
 from snn_anml.neurons.from_snntorch import reset_of
 
 # Where the spike function is probed to see that it is a step, in units of the membrane minus the threshold.
@@ -90,7 +91,7 @@ def _linear(builder: GraphBuilder, module: nn.Linear, source: Wire) -> Wire:
     return builder.add(Affine, source, weight=weight, bias=bias)
 
 
-@lowering(nn.BatchNorm1d, nn.BatchNorm2d)
+@lowering(nn.BatchNorm1d, nn.BatchNorm2d, SharedBatchNorm2d)
 def _batch_norm(builder: GraphBuilder, module: nn.BatchNorm1d | nn.BatchNorm2d, source: Wire) -> Wire:
     """Folds `(x - mean) / sqrt(variance + eps) * weight + bias` into the layer before, in float64."""
     _float32(builder, module)

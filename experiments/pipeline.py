@@ -212,13 +212,13 @@ def exported(config: RunConfig, folder: RunFolder) -> tuple[ANML, np.ndarray]:
     Raises:
         UserError: published layers, which have no form on a simulator, or a run without that head.
     """
+    learned = load_head(folder.path, config.export.head, config.export.classes)
     model = load(folder.path)
     if not isinstance(model, ANML):
         raise UserError(
             f"{folder.path} has published layers, whose norm depends on each picture, so that it has no form on a "
             "simulator; export a run with network.layers: strided."
         )
-    learned = load_head(folder.path, config.export.head, config.export.classes)
     return cast(ANML, with_head(model, learned.head)), learned.classes
 
 

@@ -108,17 +108,21 @@ class MetaConfig:
         queries: further drawings of each class, in the loss alone.
         remember: drawings of any meta-training class in the loss (needs `head = "meta"`).
         head: the output layer at the start of a trajectory: `zero` (as in the meta-test), `drawn` (fresh random
-            weights, as in OML), or `meta` (a meta-parameter over all meta-training classes whose rows of the
-            trajectory are re-drawn, as in ANML).
+            weights, as in OML), `meta` (a meta-parameter over all meta-training classes whose rows of the
+            trajectory are re-drawn, as in ANML), or `slots` (a meta-parameter with one output for each position of a
+            trajectory's classes, as in MAML; the loss is on the queries alone).
         redraw: where `meta` re-draws: in the `fast` copy (the paper), or on the meta-parameter itself (`meta`, the
             published code).
         adapt: what the inner loop changes: the output layer (`head`), or the whole prediction network (`pln`, which
-            needs `network.layers = "published"`, `head = "meta"` and a fixed learning rate).
+            needs `network.layers = "published"`, `head = "meta"` or `"slots"`, and a fixed learning rate).
         order: of the meta-gradient: `second` (exact), `first` (inner gradients are constants, the published code), or
             `none` (no meta-gradient: what the inner loop changed is kept, and the loss trains what it left;
             "zapping only", Frati et al. 2023, arXiv 2310.07996).
         inner_lr: learning rate of the inner SGD.
         learn_inner_lr: meta-learn it from that value.
+        inner_batch: drawings in a step of the inner SGD, whose loss is their mean; 0 for all that the inner loop
+            learns from (MAML). Other than 1 it needs `adapt = "pln"`.
+        inner_passes: times that the inner loop goes through them. Other than 1 it needs `adapt = "pln"`.
     """
 
     trajectories: int = 1
@@ -126,25 +130,34 @@ class MetaConfig:
     shots: int = 3
     queries: int = 1
     remember: int = 0
-    head: Literal["zero", "drawn", "meta"] = "zero"
+    head: Literal["zero", "drawn", "meta", "slots"] = "zero"
     redraw: Literal["fast", "meta"] = "fast"
     adapt: Literal["head", "pln"] = "head"
     order: Literal["none", "first", "second"] = "second"
     inner_lr: float = 0.02
     learn_inner_lr: bool = True
+    inner_batch: int = 1
+    inner_passes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("trajectories", "classes", "shots"):
+        for name in ("trajectories", "classes", "shots", "inner_passes"):
             _check(getattr(self, name) >= 1, f"meta.{name}", getattr(self, name), "at least 1")
         _check(self.queries >= 0, "meta.queries", self.queries, "0 or more")
         _check(self.remember >= 0, "meta.remember", self.remember, "0 or more")
         _check(self.inner_lr > 0, "meta.inner_lr", self.inner_lr, "positive")
+        _check(self.inner_batch >= 0, "meta.inner_batch", self.inner_batch, "0 (all) or more")
         if self.head != "meta":
             rule = f"0 beside head: {self.head}, which knows no other class"
             _check(self.remember == 0, "meta.remember", self.remember, rule)
         if self.adapt == "pln":
-            _check(self.head == "meta", "meta.head", self.head, "meta, beside adapt: pln")
+            _check(self.head in ("meta", "slots"), "meta.head", self.head, "meta or slots, beside adapt: pln")
             _check(not self.learn_inner_lr, "meta.learn_inner_lr", self.learn_inner_lr, "false, beside adapt: pln")
+        else:
+            _check(self.head != "slots", "meta.head", self.head, "zero, drawn or meta, beside adapt: head")
+            for name in ("inner_batch", "inner_passes"):
+                _check(getattr(self, name) == 1, f"meta.{name}", getattr(self, name), "1, beside adapt: head")
+        if self.head == "slots":
+            _check(self.queries >= 1, "meta.queries", self.queries, "at least 1, beside head: slots")
         if self.order == "none":
             _check(self.head == "meta", "meta.head", self.head, "meta, beside order: none")
             _check(self.redraw == "meta", "meta.redraw", self.redraw, "meta, beside order: none")
@@ -197,16 +210,16 @@ class MetaTestConfig:
     Args:
         milestones: numbers of classes after which accuracy is taken.
         heads: read-outs to compare, of `adam`, `sgd` and `class-mean`.
-        protocols: `strict` and / or `paper`.
-        draws: independent repetitions under `strict`.
+        protocols: of `strict`, `paper` and `iid` (an oracle: all classes at once, shuffled; not continual learning).
+        draws: independent repetitions under `strict` and `iid`.
         paper_draws: the same under `paper`.
-        selection_draws: repetitions on the selection classes by which learning rates are picked (`strict`).
+        selection_draws: repetitions on the selection classes by which learning rates are picked (`strict`, `iid`).
         shots: drawings of each class that are learned from; the others are held out.
     """
 
     milestones: tuple[int, ...] = (10, 50, 75, 100, 200, 300, 400, 500, 600)
     heads: tuple[Literal["adam", "sgd", "class-mean"], ...] = ("adam", "sgd", "class-mean")
-    protocols: tuple[Literal["strict", "paper"], ...] = ("strict", "paper")
+    protocols: tuple[Literal["strict", "paper", "iid"], ...] = ("strict", "paper")
     draws: int = 10
     paper_draws: int = 5
     selection_draws: int = 1

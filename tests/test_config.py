@@ -32,6 +32,7 @@ SECTIONS = {
     "export": ExportConfig,
 }
 NAN = float("nan")
+WHOLE = {"adapt": "pln", "head": "meta", "learn_inner_lr": False}
 
 # Section, what is set, and the key that the message must name first.
 OUT_OF_RANGE = [
@@ -58,6 +59,15 @@ OUT_OF_RANGE = [
     ("meta", {"remember": -1, "head": "meta"}, "meta.remember"),
     ("meta", {"remember": 1, "head": "zero"}, "meta.remember"),
     ("meta", {"inner_lr": 0.0}, "meta.inner_lr"),
+    ("meta", {"inner_batch": -1, **WHOLE}, "meta.inner_batch"),
+    ("meta", {"inner_batch": 0}, "meta.inner_batch"),
+    ("meta", {"inner_passes": 0, **WHOLE}, "meta.inner_passes"),
+    ("meta", {"inner_passes": 2}, "meta.inner_passes"),
+    ("meta", WHOLE | {"head": "zero"}, "meta.head"),
+    ("meta", {"head": "slots"}, "meta.head"),
+    ("meta", WHOLE | {"head": "slots", "queries": 0}, "meta.queries"),
+    ("meta", WHOLE | {"head": "slots", "remember": 1}, "meta.remember"),
+    ("meta", WHOLE | {"head": "slots", "order": "none", "redraw": "meta"}, "meta.head"),
     ("train", {"warm_steps": -1}, "train.warm_steps"),
     ("train", {"meta_steps": -1}, "train.meta_steps"),
     ("train", {"warm_batch": 1}, "train.warm_batch"),
@@ -116,6 +126,8 @@ def test_limits_themselves_are_allowed():
     NetworkConfig(steps=1, beta=0.0, nm_beta=1.0, widths=(1,), nm_widths=(1,))
     NetworkConfig(neuron="relu", modulation="none")
     MetaConfig(trajectories=1, classes=1, shots=1, queries=0, remember=0)
+    MetaConfig(adapt="pln", head="slots", learn_inner_lr=False, queries=1, inner_batch=0, inner_passes=1, order="first")
+    MetaConfig(adapt="pln", head="meta", learn_inner_lr=False, inner_batch=3, inner_passes=2)
     TrainConfig(warm_steps=0, meta_steps=0, warm_batch=2, spike_weight=0.0, log_every=1, checkpoint_every=1)
     MetaTestConfig(milestones=(1,), draws=1, paper_draws=1, selection_draws=1, shots=1)
     ExportConfig(samples=1, classes=2)

@@ -1,11 +1,11 @@
-"""Heads that learn in sequence, against torch's own optimisers on an ordinary linear layer."""
+"""Heads that learn in sequence, or all classes shuffled, against torch's own optimisers on an ordinary linear layer."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from snn_anml.errors import UserError
-from snn_anml.meta.heads import class_means, learn_in_sequence
+from snn_anml.meta.heads import class_means, learn_in_sequence, learn_shuffled
 
 
 def features(classes=6, shots=4, width=9, seed=0):
@@ -15,17 +15,17 @@ def features(classes=6, shots=4, width=9, seed=0):
     return f * (torch.rand(f.shape, generator=generator) < 0.5)
 
 
-def plain(head, f, rate, classes, weight, bias):
-    layer = torch.nn.Linear(f.shape[2], len(f))
+def plain(head, drawings, rate, weight, bias):
+    """Learns drawings (features, class) one by one from the given weight and bias."""
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
     optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[head](layer.parameters(), lr=rate)
-    for c in range(classes):
-        for x in f[c]:
-            optimizer.zero_grad()
-            F.cross_entropy(layer(x)[None], torch.tensor([c])).backward()
-            optimizer.step()
+    for x, c in drawings:
+        optimizer.zero_grad()
+        F.cross_entropy(layer(x)[None], torch.tensor([c])).backward()
+        optimizer.step()
     return layer.weight.detach(), layer.bias.detach()
 
 
@@ -38,7 +38,8 @@ def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
     seen = dict(learn_in_sequence(head, f, rate, (1, 3, 6), initial))
     assert list(seen) == [1, 3, 6]
     for classes, learned in seen.items():
-        weight, bias = plain(head, f, rate, classes, start[:, :-1], start[:, -1])
+        drawings = [(x, c) for c in range(classes) for x in f[c]]
+        weight, bias = plain(head, drawings, rate, start[:, :-1], start[:, -1])
         rows = slice(None) if drawn else slice(classes)
         torch.testing.assert_close(learned.weight, weight[rows], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(learned.bias, bias[rows], rtol=1e-4, atol=1e-6)
@@ -48,6 +49,19 @@ def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
             oracle[oracle >= classes] = -1
             assert (learned.rival is None) == (classes == 6)
         assert torch.equal(learned.predict(held_out), oracle)
+
+
+@pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3)])
+def test_shuffled_equals_torch_on_shuffled_drawings(head, rate):
+    f = features()
+    drawings = [(x, c) for c in range(6) for x in f[c]]
+    orders = [torch.randperm(24, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    one, other = (learn_shuffled(head, f, rate, order) for order in orders)
+    weight, bias = plain(head, [drawings[i] for i in orders[0]], rate, torch.zeros(6, 9), torch.zeros(6))
+    torch.testing.assert_close(one.weight, weight, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(one.bias, bias, rtol=1e-4, atol=1e-6)
+    assert one.rival is None
+    assert (one.weight - other.weight).abs().max() > 1e-3
 
 
 def test_class_means_pick_the_nearest_mean():
@@ -63,5 +77,7 @@ def test_class_means_pick_the_nearest_mean():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, class-mean"):
         next(learn_in_sequence("ridge", features(), 0.1, (2,)))
+    with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, class-mean"):
+        learn_shuffled("ridge", features(), 0.1, torch.arange(24))
     with pytest.raises(UserError, match="7 classes, but there are only 6"):
         next(learn_in_sequence("sgd", features(), 0.1, (7,)))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,14 @@ from snn_anml.errors import UserError
 from snn_anml.meta.head_only import head_only_loss, initial_logits
 from snn_anml.meta.outer import learning_rate, train, warm_loss
 from snn_anml.meta.stage import Learner, Stage
-from snn_anml.networks import ANML, spikes_per_neuron
+from snn_anml.networks import make_network, spikes_per_neuron
 
 NETWORK = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3)
 META = MetaConfig(trajectories=2, classes=3, shots=2, queries=1)
+PUBLISHED = NetworkConfig("relu", "published", widths=(4, 4, 4), nm_widths=(3, 3, 3))
+WHOLE = MetaConfig(
+    classes=1, shots=3, remember=4, head="meta", adapt="pln", order="first", inner_lr=0.1, learn_inner_lr=False
+)
 
 
 def images(classes=12, size=12):
@@ -32,12 +37,12 @@ def images(classes=12, size=12):
     return torch.from_numpy((patterns + noise).astype(np.uint8))
 
 
-def setup(network=NETWORK, meta=META, warm=4, steps=4, **train_options):
+def setup(network=NETWORK, meta=META, warm=4, steps=4, size=12, **train_options):
     config = TrainConfig(
         warm_steps=warm, meta_steps=steps, warm_batch=8, log_every=1, checkpoint_every=3, **train_options
     )
-    learner = Learner(ANML(network, 12, 12, seed=1), meta)
-    return learner, Stage(images(), np.arange(12), config, meta, seed=5)
+    learner = Learner(make_network(network, 12, size, seed=1), meta)
+    return learner, Stage(images(size=size), np.arange(12), config, meta, seed=5)
 
 
 def weights(learner):
@@ -59,6 +64,9 @@ def run(folder, steps=8, resume=False, stop=None, **options):
         {"network": NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3, modulation="spiking", encoding="rate")},
         {"meta": MetaConfig(classes=2, shots=2, queries=1, remember=6, head="meta")},
         {"precision": "bfloat16"},
+        {"network": PUBLISHED, "size": 22, "meta": WHOLE},
+        {"network": PUBLISHED, "size": 22, "meta": replace(WHOLE, order="none", redraw="meta")},
+        {"network": PUBLISHED, "size": 22, "meta": MetaConfig(classes=2, shots=2, head="drawn", order="first")},
     ],
 )
 @pytest.mark.parametrize("stop", [2, 7])
@@ -146,7 +154,9 @@ def test_rows_of_the_trajectory_are_redrawn_and_the_others_kept():
         learner.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     f = torch.rand(1, 5, learner.model.feature_count)
     labels = torch.tensor([[2, 2, 7]])
-    first, again = (initial_logits(learner, f, labels, stage.meta, torch.Generator().manual_seed(3)) for _ in range(2))
+    first, again = (
+        initial_logits(learner, f, labels, stage.meta, [torch.Generator().manual_seed(3)]) for _ in range(2)
+    )
     plain = learner.model.head(f)
     kept = [c for c in range(12) if c not in (2, 7)]
     assert torch.equal(first[..., kept], plain[..., kept])

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -21,14 +22,14 @@ pytest.importorskip("matplotlib", reason="the extra report is not installed")
 pytest.importorskip("jinja2", reason="the extra report is not installed")
 
 from experiments.report import published, write_report
-from experiments.report.blocks import Figures
+from experiments.report.blocks import Figures, Note, Table
 from experiments.report.energy import break_even, find, spike_rate, totals
 from experiments.report.figures_energy import joules
 from experiments.report.figures_learning import Series, accuracy_panel, running_mean
 from experiments.report.inside import evenly
 from experiments.report.runs import read_run, read_runs
-from experiments.report.sections_learning import accuracy
-from experiments.report.sections_machine import inside
+from experiments.report.sections_learning import accuracy, forgetting, summary
+from experiments.report.sections_machine import accuracy_energy, inside
 from experiments.report.statistics import correlations, mean_interval, summarise
 from snn_anml.errors import MissingExtraError, UserError
 from snn_anml.meta import Outcome
@@ -305,7 +306,8 @@ def test_published_curves_only_stand_behind_omniglot(run):
     glyphs = next(b for b in accuracy([loaded]).blocks if isinstance(b, Figures)).panels
     assert all("(published, paper)" not in panel.svg for panel in glyphs)
     series = [Series("sgd", "#0072b2", False, [s for s in loaded.network.summaries if s.head == "sgd"][:3])]
-    for protocol, name in (("strict", "ANML (published, paper)"), ("paper", "OML (published, paper)")):
+    names = {"strict": "ANML (published, paper)", "paper": "OML (published, paper)", "iid": "i.i.d. oracle (published)"}
+    for protocol, name in names.items():
         assert name in accuracy_panel(series, protocol, "", True).svg
     assert published.envelope("ANML") == ([10, 50, 100, 200, 600], [84, 84, 81, 77, 64], [90, 89, 85, 80, 66])
 
@@ -371,6 +373,27 @@ def test_several_runs_stand_side_by_side(run, tmp_path):
     assert networks == {"a run & <more>: spiking", "a run & <more>: conventional twin", "other: spiking"}
     assert {"a run & <more>", "other"} <= set(page.tables["Spikes, fidelity, energy"][0])
     assert (other.path / "tables" / "accuracy.csv").is_file()
+
+
+@pytest.mark.parametrize("protocols", [("iid",), ("strict", "iid")])
+def test_the_oracle_is_named_as_one_wherever_it_stands(run, page, protocols):
+    loaded = read_run(run.path, "x")
+    of_strict = [s for s in loaded.network.summaries if s.protocol == "strict"]
+    network = replace(loaded.network, summaries=[s._replace(protocol=p) for p in protocols for s in of_strict])
+    config = replace(loaded.config, meta_test=replace(loaded.config.meta_test, protocols=protocols))
+    runs = [replace(loaded, config=config, networks=(network,))]
+    blocks = [b for part in (summary, accuracy, forgetting, accuracy_energy) for b in part(runs).blocks]
+    panels = [panel for b in blocks if isinstance(b, Figures) for panel in b.panels]
+    said = " ".join([b.text for b in blocks if isinstance(b, Note)] + [f"{p.title}: {p.caption}" for p in panels])
+    for text in ("an oracle, not continual learning", "Accuracy, protocol iid (oracle)", "a fall is not forgetting"):
+        assert said.count(text) == 1
+        assert text not in page.words
+    titles = [b.title for b in blocks if isinstance(b, Table)]
+    for field in ("Held-out accuracy", "Held-out accuracy on the first ten classes"):
+        assert f"{field}, protocol iid (oracle) (%), by number of classes" in titles
+    first = "strict" if "strict" in protocols else "iid (oracle)"
+    assert f"Held-out accuracy under protocol {first} (%)" in titles
+    assert f"Exported head: class-mean, after 30 classes, protocol {first};" in said
 
 
 def test_labels_tell_runs_of_the_same_name_apart(run, tmp_path):

@@ -5,12 +5,14 @@ A page says where: `<!-- table: NAME -->`, with a name of `TABLES`.
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -24,6 +26,7 @@ MARK = re.compile(r"<!-- table: (\w+) -->")
 PRICES = ("accumulate", "multiply_accumulate", "gate_multiply", "neuron_update", "add", "bias_add")
 PICO = 1e-12
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+CONVENTIONAL = Path(__file__).parents[2] / "experiments" / "results" / "conventional"
 COMPARED = ("snnTorch", "SpikingJelly (torch)", "Norse")  # in the table of speeds
 
 
@@ -120,11 +123,50 @@ def neuron_speed() -> str:
     return f"{said}\n\n{_table(('batch', 'T', 'order', 'ours, ns', *others), rows)}"
 
 
+def published_speed() -> str:
+    """Of the committed benchmark: seconds of a full-width meta-step, and how many times faster than as published."""
+    results = json.loads((RESULTS / "published_anml.json").read_text(encoding="utf-8"))
+    rows = [
+        (
+            name.removeprefix("ours, "),
+            f"{results['seconds'][name]:.3f}",
+            f"{ratio:.1f} x",
+            f"{results['floors'][name]:.3f}",
+        )
+        for name, ratio in results["ratios"].items()
+    ]
+    machine = results["machine"]
+    said = (
+        f"A meta-step at full width on one core of {machine['processor']} (`{results['command']}`), against the "
+        f"{results['against']}: as many times faster. `head` is the exact second order of the output layer alone, "
+        "against the second order of everything. The floor is the time of all floating-point operations at the "
+        "measured rate of the second convolution."
+    )
+    return f"{said}\n\n{_table(('meta-step', 'ours, s', 'faster', 'floor, s'), rows)}"
+
+
+def conventional() -> str:
+    """Held-out accuracy, %, of the committed conventional runs, by protocol, head and number of classes."""
+    rows = []
+    for file in sorted(CONVENTIONAL.glob("*/meta_test.csv")):
+        with file.open(encoding="utf-8", newline="") as lines:
+            found: dict[tuple[str, str], dict[int, list[float]]] = {}
+            for row in csv.DictReader(lines):
+                by_classes = found.setdefault((row["protocol"], row["head"]), {})
+                by_classes.setdefault(int(row["classes"]), []).append(100 * float(row["test_accuracy"]))
+        for (protocol, head), accuracy in found.items():
+            cells = (f"{fmean(accuracy[n]):.1f}" if n in accuracy else "" for n in CLASSES)
+            rows.append((f"`{file.parent.name}`", protocol, head, *cells))
+    return _table(("run", "protocol", "head", *map(str, CLASSES)), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "configuration": configuration,
+    "conventional": conventional,
     "devices": devices,
     "neuron_speed": neuron_speed,
     "published": published,
+    "published_speed": published_speed,
 }
 
 

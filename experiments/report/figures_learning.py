@@ -14,13 +14,9 @@ from matplotlib.patches import Patch
 from experiments.report import published
 from experiments.report.blocks import Figure
 from experiments.report.drawing import colour, draw, legend_below
+from experiments.report.protocols import ORACLE, PROTOCOLS
 from experiments.report.runs import TWIN, Network
 from experiments.report.statistics import Mean, Summary
-
-PROTOCOL_NOTES = {
-    "strict": "learning rates picked on other classes, random order",
-    "paper": "as published: learning rate picked on these classes",
-}
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,9 @@ def _published(axes: Any, protocol: str) -> list[Any]:
             Line2D([], [], color=colour("grey"), linestyle=style, lw=1, label=f"{family} (published, paper)")
             for family, style in styles.items()
         ]
+    if protocol == ORACLE:
+        x, y = zip(*published.ORACLE.accuracy.items(), strict=True)
+        return axes.plot(x, y, color=colour("grey"), marker="D", linestyle="", label="ANML, i.i.d. oracle (published)")
     x, low, high = published.envelope("ANML")
     axes.fill_between(x, low, high, color=colour("grey"), alpha=0.25, linewidth=0)
     return [Patch(color=colour("grey"), alpha=0.25, lw=0, label="ANML (published, paper)")]
@@ -87,10 +86,11 @@ def accuracy_panel(series: Sequence[Series], protocol: str, what: str, behind: b
 
     Args:
         series: the curves.
-        protocol: `strict` or `paper`.
+        protocol: of `PROTOCOLS`.
         what: of whom or of which head, for the title; may be empty.
         behind: draw the published curves behind.
     """
+    said = PROTOCOLS[protocol]
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.add_subplot()
@@ -101,43 +101,30 @@ def accuracy_panel(series: Sequence[Series], protocol: str, what: str, behind: b
             axes.plot(x, train, color=one.colour, linestyle=(0, (4, 2)), linewidth=0.9, alpha=0.55 if one.twin else 0.9)
         for one in series:
             _curve(axes, one, [s.test for s in one.summaries])
-        axes.set(xlabel="classes learned, one after another", ylabel="accuracy (%)", ylim=(0, 101))
+        axes.set(xlabel=said.axis, ylabel="accuracy (%)", ylim=(0, 101))
         axes.set_xlim(0, 1.03 * max(s.classes for one in series for s in one.summaries))
-        axes.set_title(PROTOCOL_NOTES[protocol])
+        axes.set_title(said.note)
         legend_below(canvas, axes, 3 if len(series) > 2 else 2, _legend(series, True) + grey)
 
-    title = f"Accuracy, protocol {protocol}" + (f", {what}" if what else "")
-    return draw(paint, title, _caption(protocol, behind), _in_words(series, "test"), 3.9)
-
-
-def _caption(protocol: str, behind: bool) -> str:
-    caption = "Bands: 95 % interval over draws, of the held-out accuracy."
-    if behind and protocol == "strict":
-        caption += " Grey: range of published ANML results, which follow protocol paper; for orientation only."
-    elif behind:
-        caption += " Grey: published curves of ANML and OML, the same protocol."
-    return caption
-
-
-FORGETTING = (
-    "Held-out drawings of the classes learned first (ten, or as many as there are); all classes learned so far "
-    "compete. At every number of classes the learning rate is the one picked for that number."
-)
+    title = f"Accuracy, protocol {said.title}" + (f", {what}" if what else "")
+    caption = "Bands: 95 % interval over draws, of the held-out accuracy." + (f" {said.grey}" if behind else "")
+    return draw(paint, title, caption, _in_words(series, "test"), 3.9)
 
 
 def forgetting_panel(series: Sequence[Series], protocol: str, what: str) -> Figure:
     """Held-out accuracy (%) on the ten classes learned first, against the number of classes learned."""
+    said = PROTOCOLS[protocol]
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.add_subplot()
         for one in series:
             _curve(axes, one, [s.first for s in one.summaries])
-        axes.set(xlabel="classes learned, one after another", ylabel="accuracy on the first ten (%)", ylim=(0, 101))
+        axes.set(xlabel=said.axis, ylabel="accuracy on the first ten (%)", ylim=(0, 101))
         axes.set_xlim(left=0)
         legend_below(canvas, axes, 3, _legend(series, False))
 
-    title = f"First ten classes, protocol {protocol}" + (f", {what}" if what else "")
-    return draw(paint, title, FORGETTING, _in_words(series, "first"), 3.4)
+    title = f"First ten classes, protocol {said.title}" + (f", {what}" if what else "")
+    return draw(paint, title, said.first, _in_words(series, "first"), 3.4)
 
 
 def _in_words(series: Sequence[Series], field: str) -> str:

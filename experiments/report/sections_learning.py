@@ -11,20 +11,13 @@ from experiments.report.drawing import CYCLE, PALETTE, cycle
 from experiments.report.energy import find, spike_rate, totals
 from experiments.report.figures_energy import joules
 from experiments.report.figures_learning import Series, accuracy_panel, forgetting_panel, training_panels
+from experiments.report.protocols import ORACLE, PROTOCOLS
 from experiments.report.runs import SPIKING, TWIN, Network, Run
 from experiments.report.tables import DASH, accuracy_table, percent, published_table
 
-PROTOCOLS = ("strict", "paper")
 HEAD_COLOURS = {"adam": "blue", "sgd": "vermillion", "class-mean": "green"}
 REFERENCE_CLASSES = 200
 
-DEFINITIONS = (
-    "Protocol strict: the classes come in random order, the learning rate of each head and number of classes is picked "
-    "on classes that are held out for it and never reported, and the output layer starts at zero.",
-    "Protocol paper: as published, the classes come in index order, the output layer is freshly drawn, and the "
-    "learning rate is picked on the very classes that are reported. That choice is optimistic; whole alphabets that "
-    "come first, and the drawn output layer, pull the other way.",
-)
 INTERVALS = (
     "A number such as 80.1 ± 0.6 is the mean and half of the 95 % interval (Student's t) over draws of one trained "
     "network: it covers the order of the classes or the drawn output layer, not another training. The class-mean head "
@@ -52,7 +45,9 @@ def summary(runs: Sequence[Run]) -> Section:
     else:
         section.blocks.append(table)
     section.blocks.append(_facts(runs))
-    section.blocks += [Note(text) for text in (*DEFINITIONS, INTERVALS)]
+    oracle = any(s.protocol == ORACLE for run in runs for n in run.networks for s in n.summaries)
+    section.blocks += [Note(p.definition) for name, p in PROTOCOLS.items() if oracle or name != ORACLE]
+    section.blocks.append(Note(INTERVALS))
     return section
 
 
@@ -83,7 +78,7 @@ def _key_accuracies(runs: Sequence[Run]) -> Table | None:
     there = [s for _, n in named for s in n.summaries]
     if not there:
         return None
-    protocol = "strict" if any(s.protocol == "strict" for s in there) else "paper"
+    protocol = next(p for p in PROTOCOLS if any(s.protocol == p for s in there))
     classes_of = {s.classes for s in there if s.protocol == protocol}
     wanted = sorted(classes_of & {REFERENCE_CLASSES, max(classes_of)})
     rows = []
@@ -92,7 +87,7 @@ def _key_accuracies(runs: Sequence[Run]) -> Table | None:
             found = [network.summary(protocol, head, classes) for classes in wanted]
             rows.append((label, head, *(DASH if s is None else percent(s.test) for s in found)))
     columns = ("network", "head", *(f"after {classes:,} classes" for classes in wanted))
-    return Table(f"Held-out accuracy under protocol {protocol} (%)", columns, tuple(rows), 2)
+    return Table(f"Held-out accuracy under protocol {PROTOCOLS[protocol].title} (%)", columns, tuple(rows), 2)
 
 
 def _facts(runs: Sequence[Run]) -> Table:
@@ -163,8 +158,8 @@ def _without_meta_test(runs: Sequence[Run]) -> list[Note]:
 
 def _with_tables(panels: list[Figure], runs: Sequence[Run], field: str, title: str, closed: bool) -> list[Block]:
     tables = [
-        accuracy_table(named_networks(runs), p, field, f"{title}, protocol {p} (%), by number of classes")
-        for p in PROTOCOLS
+        accuracy_table(named_networks(runs), name, field, f"{title}, protocol {p.title} (%), by number of classes")
+        for name, p in PROTOCOLS.items()
     ]
     figures: list[Block] = [Figures(tuple(panels))] if panels else []
     return figures + [replace(table, closed=closed) for table in tables if table is not None]

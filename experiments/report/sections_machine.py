@@ -15,6 +15,7 @@ from experiments.report.blocks import Block, Figures, Note, Section, Table, Verb
 from experiments.report.drawing import CYCLE
 from experiments.report.figures_inside import drawings_figure, gates_figure, pair, raster_figure
 from experiments.report.inside import SHOWN_DRAWINGS, Gates, gates, rasters
+from experiments.report.protocols import PROTOCOLS
 from experiments.report.runs import SPIKING, TWIN, Run
 from experiments.report.sections_learning import missing
 from experiments.run_folder import to_plain
@@ -163,7 +164,7 @@ def accuracy_energy(runs: Sequence[Run]) -> Section:
             spots.append(figures_energy.Spot(label, network.name == TWIN, hue, mean.test, its))
     if spots:
         kinds = {(run.config.export.head, run.config.export.classes) for run in runs}
-        protocols = " or ".join(sorted({run.config.meta_test.protocols[0] for run in runs}))
+        protocols = " or ".join(sorted({PROTOCOLS[run.config.meta_test.protocols[0]].title for run in runs}))
         heads = "; ".join(f"{head}, after {n:,} classes" for head, n in sorted(kinds))
         what = f"Exported head: {heads}, protocol {protocols}; accuracies are those of float32 weights on every device."
         section.blocks.append(Figures((figures_energy.accuracy_energy(spots, what),)))

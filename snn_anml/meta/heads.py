@@ -1,4 +1,4 @@
-"""Output layers that learn one class after another, from features that are computed once.
+"""Output layers that learn classes one after another, or all shuffled, from features that are computed once.
 
 All are linear, y = W f + b, so that whatever was learned can be exported with the network:
 
@@ -71,18 +71,15 @@ def learn_in_sequence(
     Raises:
         UserError: an unknown head, or a milestone beyond the number of classes.
     """
-    if head not in HEADS:
-        raise UserError(f"Unknown head {head!r}; known are {', '.join(HEADS)}.")
+    _check_known(head)
     if milestones and milestones[-1] > len(features):
         raise UserError(f"A milestone at {milestones[-1]} classes, but there are only {len(features)}; lower it.")
     if head == "class-mean":
         for milestone in milestones:
             yield milestone, class_means(features[:milestone])
         return
-    classes, shots, _ = features.shape
-    # A feature that is 0 in every drawing learned from never changes a weight. The bias is a last feature of 1.
-    active = torch.cat([features[: milestones[-1]].flatten(0, 1).any(0), torch.tensor([True])])
-    inputs = torch.cat([features, features.new_ones(classes, shots, 1)], 2)[:, :, active].contiguous()
+    classes = len(features)
+    inputs, active = _inputs(features, milestones[-1])
     shared = initial is None
     weights = inputs.new_zeros(classes + 1, inputs.shape[2]) if initial is None else initial[:, active].clone()
     step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
@@ -103,6 +100,45 @@ def learn_in_sequence(
             step(rows, error, x)
         if c + 1 in milestones:
             yield c + 1, _extract(weights, active, initial, c + 1, waiting)
+
+
+def learn_shuffled(head: str, features: Tensor, learning_rate: float, order: Tensor) -> LinearHead:
+    """Learns all classes at once, from zeros: every drawing once, in the order given.
+
+    Classes begin almost together here, so one row for those still to come would save a share of 1 / (shots + 1) only.
+
+    Args:
+        head: `adam`, `sgd` or `class-mean`.
+        features: (classes, shots, F), float32, on the CPU.
+        learning_rate: of adam and sgd, dimensionless; class-mean has none.
+        order: (classes * shots,) drawings, number i being drawing i % shots of class i // shots; class-mean has none.
+
+    Raises:
+        UserError: an unknown head.
+    """
+    _check_known(head)
+    if head == "class-mean":
+        return class_means(features)
+    classes, shots, width = features.shape
+    inputs, active = _inputs(features, classes)
+    weights = inputs.new_zeros(classes, inputs.shape[2])
+    step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
+    target = torch.eye(classes)
+    for x, c in zip(inputs.flatten(0, 1)[order].unbind(), (order // shots).tolist(), strict=True):
+        step(slice(None), torch.softmax(weights.mv(x), 0).sub_(target[c]), x)
+    return _extract(weights, active, weights.new_zeros(classes, width + 1), classes, 0)
+
+
+def _check_known(head: str) -> None:
+    if head not in HEADS:
+        raise UserError(f"Unknown head {head!r}; known are {', '.join(HEADS)}.")
+
+
+def _inputs(features: Tensor, learned: int) -> tuple[Tensor, Tensor]:
+    """Features with the bias as a last one of 1, and which are kept: the others are 0 in every drawing of the classes
+    learned, where they never change a weight."""
+    active = torch.cat([features[:learned].flatten(0, 1).any(0), torch.tensor([True])])
+    return torch.cat([features, features.new_ones(*features.shape[:2], 1)], 2)[:, :, active].contiguous(), active
 
 
 def _extract(weights: Tensor, active: Tensor, initial: Tensor | None, learned: int, waiting: int) -> LinearHead:

@@ -109,8 +109,7 @@ def sgd_(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, learnin
         labels: (S,) int64, in [0, C).
         learning_rate: of the SGD.
     """
-    for feature, label in zip(features, labels, strict=True):
-        error = torch.softmax(torch.addmv(bias, weight, feature), 0)
-        error[label] -= 1
+    for feature, target in zip(features, F.one_hot(labels, len(bias)).to(weight), strict=True):
+        error = torch.softmax(torch.addmv(bias, weight, feature), 0) - target
         weight.addr_(error, feature, alpha=-learning_rate)
         bias.sub_(error, alpha=learning_rate)

@@ -166,7 +166,7 @@ def train(
                 accuracy=loss.accuracy.item(),
                 spikes_per_neuron=loss.spikes.item(),
                 learning_rate=rate,
-                inner_lr=learner.log_inner_lr.exp().item(),
+                inner_lr=torch.as_tensor(learner.inner_lr).item(),
                 steps_per_second=(step + 1 - last) / (now - since),
             )
             since, last = now, step + 1

@@ -51,6 +51,17 @@ class MetaStep(NamedTuple):
     adapted: dict[str, Tensor] | None = None
 
 
+def check_step(drawings: Drawings, order: Order, adapt: Adapt) -> None:
+    """Raises `ValueError` for an unknown order or adaptation, or a trajectory that is not among the drawings."""
+    if order not in get_args(Order) or adapt not in get_args(Adapt):
+        raise ValueError(
+            f'order = "{order}", adapt = "{adapt}"; order is one of {get_args(Order)}, adapt of {get_args(Adapt)}.'
+        )
+    S, start, N = drawings.support, drawings.query_from, len(drawings.labels)
+    if not (0 < S <= N and 0 <= start <= S and start < N):
+        raise ValueError(f"support = {S}, query_from = {start} of {N} drawings; expected 0 <= query_from <= support.")
+
+
 def meta_step(
     weights: Weights, drawings: Drawings, inner_lr: float, order: Order = "first", adapt: Adapt = "pln"
 ) -> MetaStep:
@@ -70,13 +81,8 @@ def meta_step(
     Raises:
         ValueError: an unknown order or adaptation, or a trajectory that is not among the drawings.
     """
-    if order not in get_args(Order) or adapt not in get_args(Adapt):
-        raise ValueError(
-            f'order = "{order}", adapt = "{adapt}"; order is one of {get_args(Order)}, adapt of {get_args(Adapt)}.'
-        )
+    check_step(drawings, order, adapt)
     S, start, N = drawings.support, drawings.query_from, len(drawings.labels)
-    if not (0 < S <= N and 0 <= start <= S and start < N):
-        raise ValueError(f"support = {S}, query_from = {start} of {N} drawings; expected 0 <= query_from <= support.")
     leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
     head, bias = leaves["pln.out.weight"], leaves["pln.out.bias"]
     q, labels = windows(drawings.pictures[:, 0]), drawings.labels[start:]

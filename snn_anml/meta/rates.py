@@ -17,19 +17,22 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 }
 """Learning rates to choose from, increasing. Those of sgd are divided by the mean of |f|^2 (see `candidates`)."""
 
+SHUFFLED = CANDIDATES | {"sgd": (1e-1, 3e-1, 1.0, 2.0, 4.0, 8.0, 16.0)}
+"""The same where the drawings of all classes come shuffled: steps that would undo the classes before pay there."""
+
 EARLY_CLASSES = 100
 KEPT_AROUND = 1
 """The best learning rate moves slowly as classes come. After a first round up to `EARLY_CLASSES`, only the best and
 this many to either side of it run to the late milestones, which cost most."""
 
 
-def candidates(head: str, features: Tensor) -> tuple[float, ...]:
-    """Learning rates to choose from, for features (classes, shots, F) that are learned from.
+def candidates(head: str, features: Tensor, shuffled: bool = False) -> tuple[float, ...]:
+    """Learning rates to choose from, for features (classes, shots, F) that are learned from, in turn or shuffled.
 
     One SGD step on features f moves the logits of the same drawing by lr |f|^2, so sgd's are relative to that.
     """
     scale = 1 / features.pow(2).sum(2).mean().item() if head == "sgd" else 1.0
-    return tuple(rate * scale for rate in CANDIDATES[head])
+    return tuple(rate * scale for rate in (SHUFFLED if shuffled else CANDIDATES)[head])
 
 
 def pick_rates(

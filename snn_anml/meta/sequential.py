@@ -3,7 +3,9 @@
 `strict`: classes come in random order; the learning rate of every head and milestone is picked on classes held
 out for that (and their rotations by 90 degrees as further classes, so that there are enough for late milestones),
 which are never reported; the output layer starts at zero. `paper`: as published; index order, the output layer
-freshly drawn, the learning rate picked on the very classes that are reported. The two are never mixed.
+freshly drawn, the learning rate picked on the very classes that are reported. `iid`: an oracle, no continual learning;
+as `strict` and in its orders of classes, but for every milestone the drawings of all its classes come once each,
+shuffled, to an output layer that starts at zero again. They are never mixed.
 """
 
 from __future__ import annotations
@@ -85,8 +87,10 @@ def _trials(head: str, classes: int, shots: int, protocol: str, draws: int, seed
     """The repetitions of a protocol."""
     if protocol == "paper":
         return [Trial(head, np.arange(classes), shots, (*seed, draw)) for draw in range(draws)]
-    orders = [np.random.default_rng([*seed, draw]).permutation(classes) for draw in range(draws)]
-    return [Trial(head, order, shots) for order in orders]
+    seeds = [(*seed, draw) for draw in range(draws)]
+    orders = [np.random.default_rng(one).permutation(classes) for one in seeds]
+    shuffled = seeds if protocol == "iid" else [None] * draws
+    return [Trial(head, order, shots, shuffled=one) for order, one in zip(orders, shuffled, strict=True)]
 
 
 def meta_test(
@@ -102,7 +106,7 @@ def meta_test(
 
     Args:
         features: (n, drawings, F) of the meta-test classes, in index order.
-        selection: (m, drawings, F) of the classes on which `strict` picks learning rates.
+        selection: (m, drawings, F) of the classes on which `strict` and `iid` pick learning rates.
         classes: (n,) indices of the meta-test classes in the dataset, recorded with the learned heads.
         config: milestones, heads, protocols, draws.
         seed: of class orders and freshly drawn output layers.
@@ -126,16 +130,16 @@ def meta_test(
     with side_by_side({"test": features, "selection": selection}, workers) as run_all:
         for done, (protocol, head) in enumerate(rounds):
             on_progress(f"{protocol}, {head}", done / len(rounds))
-            strict = protocol == "strict"
+            paper = protocol == "paper"
             # In index order, class means depend on nothing that is drawn.
-            draws = config.draws if strict else 1 if head == "class-mean" else config.paper_draws
+            draws = config.draws if not paper else 1 if head == "class-mean" else config.paper_draws
             trials = _trials(head, n, config.shots, protocol, draws, (seed, 2))
-            if strict:
+            if paper:
+                pick_on, seen, to_pick = "test", features, trials[:1]
+            else:
                 pick_on, seen = "selection", selection
                 to_pick = _trials(head, len(seen), config.shots, protocol, config.selection_draws, (seed, 3))
-            else:
-                pick_on, seen, to_pick = "test", features, trials[:1]
-            rates = candidates(head, seen[:, : config.shots])
+            rates = candidates(head, seen[:, : config.shots], protocol == "iid")
             picked = pick_rates(pick_on, rates, to_pick, config.milestones, run_all)
             # One run serves all milestones that share a learning rate. The long ones come first, for an even load.
             shared = {rate: tuple(m for m in config.milestones if picked[m] == rate) for rate in set(picked.values())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_anml.config import MetaConfig, TrainConfig
 from snn_anml.data.tasks import Drawings, sample_batch, sample_trajectories
 from snn_anml.group import ALONE, Group
+from snn_anml.meta.graphed import Graphed
 from snn_anml.meta.output_rows import redraw_
 from snn_anml.networks import Activity, Network, spikes_per_neuron
 
@@ -28,10 +29,15 @@ class Learner(nn.Module):
 
     def __init__(self, model: Network, meta: MetaConfig, freeze_nm: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._fixed = model, None if meta.learn_inner_lr else meta.inner_lr
         self.log_inner_lr = nn.Parameter(torch.tensor(math.log(meta.inner_lr)), requires_grad=meta.learn_inner_lr)
         if freeze_nm and model.modulation is not None:
             model.modulation.requires_grad_(False)
+
+    @property
+    def inner_lr(self) -> Tensor | float:
+        """The inner learning rate; a tensor that takes part in the gradient where it is learned."""
+        return self.log_inner_lr.exp() if self._fixed is None else self._fixed
 
 
 class Loss(NamedTuple):
@@ -54,7 +60,8 @@ def regularised(loss: Tensor, activity: Activity, model: Network, weight: float)
 class Stage:
     """Everything a training step needs but the learner: data, classes, configuration, and who else trains.
 
-    images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes.
+    images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes; graphed: keeps a
+    meta-step's CUDA graph from one step to the next.
     """
 
     images: Tensor
@@ -63,6 +70,7 @@ class Stage:
     meta: MetaConfig
     seed: int
     group: Group = ALONE
+    graphed: Graphed = field(default_factory=Graphed, repr=False, compare=False)
 
     def generators(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
         """Sources of randomness of one step: for the sampling, the same in all processes, and for the encoding."""

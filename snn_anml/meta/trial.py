@@ -1,9 +1,9 @@
-"""One sequence of classes learned by one head, scored at its milestones."""
+"""One order of classes learned by one head, scored at its milestones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snn_anml.meta.heads import LinearHead, learn_in_sequence
+from snn_anml.meta.heads import LinearHead, learn_in_sequence, learn_shuffled
 
 FIRST_CLASSES = 10
 """Forgetting is followed on the classes learned first; that many of them."""
@@ -36,25 +36,38 @@ class Trial:
 
     head: `adam`, `sgd` or `class-mean`; order: (n,) the classes, in the order in which they come; shots: drawings of
     each class that are learned from, the others are held out; drawn: seed of a freshly drawn output layer, zero where
-    None.
+    None; shuffled: seed of the order of drawings where all classes up to a milestone are learned at once, anew for
+    every milestone, one class after another where None.
     """
 
     head: str
     order: np.ndarray
     shots: int
     drawn: tuple[int, ...] | None = None
+    shuffled: tuple[int, ...] | None = None
 
     def run(self, features: Tensor, learning_rate: float, milestones: tuple[int, ...]) -> list[Scores]:
-        """Learns class after class of features (classes, drawings, F), and scores at every milestone."""
+        """Learns features (classes, drawings, F) up to the last milestone, and scores at every one."""
         features = features[torch.from_numpy(self.order)]
         learned_from, held_out = features[:, : self.shots], features[:, self.shots :]
-        initial = None if self.drawn is None else drawn_layer(len(features), features.shape[2], self.drawn)
         scores = []
-        for classes, head in learn_in_sequence(self.head, learned_from, learning_rate, milestones, initial):
+        for classes, head in self._learn(learned_from, learning_rate, milestones):
             test = accuracy_by_class(head, held_out[:classes])
             train = accuracy_by_class(head, learned_from[:classes])
             scores.append(Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head))
         return scores
+
+    def _learn(
+        self, features: Tensor, learning_rate: float, milestones: tuple[int, ...]
+    ) -> Iterator[tuple[int, LinearHead]]:
+        """Every milestone, and the head learned by then from features (classes, shots, F)."""
+        if self.shuffled is None:
+            initial = None if self.drawn is None else drawn_layer(len(features), features.shape[2], self.drawn)
+            yield from learn_in_sequence(self.head, features, learning_rate, milestones, initial)
+            return
+        for classes in milestones:
+            order = np.random.default_rng([*self.shuffled, classes]).permutation(classes * self.shots)
+            yield classes, learn_shuffled(self.head, features[:classes], learning_rate, torch.from_numpy(order))
 
 
 def drawn_layer(classes: int, features: int, seed: Sequence[int]) -> Tensor:

@@ -24,10 +24,16 @@ def plain_tower(weights: Mapping[str, Tensor], net: str, pictures: Tensor) -> Te
         if layer == 1:
             kernel = kernel.sum(1, keepdim=True)  # all input channels receive the same picture
         x = F.conv2d(x, channels_last(kernel))
-        x = x if x.dtype == torch.float64 else x.float()
-        x = F.instance_norm(x, weight=weights[f"{norm}.weight"], bias=weights[f"{norm}.bias"], eps=NORM_EPS)
+        x = _instance_norm(x, weights[f"{norm}.weight"], weights[f"{norm}.bias"])
         x = torch.relu(F.max_pool2d(x, 2) if layer < 3 else x)
     return x.flatten(1)
+
+
+def _instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The norm of x (N, C, H, W), which keeps its layout; torch's own would turn it into channels first."""
+    x = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    return torch.addcmul(shift[:, None, None], x - mean, torch.rsqrt(variance + NORM_EPS) * scale[:, None, None])
 
 
 def plain_gates(weights: Mapping[str, Tensor], pictures: Tensor) -> Tensor | None:

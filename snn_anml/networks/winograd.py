@@ -15,19 +15,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
-
 
 def kernel_inside(kernel: Tensor) -> Tensor:
     """G w G^T of a kernel (C', 9 C): (16, C, C')."""
-    g, w = kernel.new_tensor(_G), kernel.view(len(kernel), 3, 3, -1)
-    return torch.einsum("ai,bj,oijc->abco", g, g, w).flatten(0, 1).contiguous()
+    w = kernel.view(len(kernel), 3, 3, -1).permute(1, 2, 3, 0)
+    return _to_four(_to_four(w, 0), 1).flatten(0, 1).contiguous()
 
 
 def kernel_outside(gradient: Tensor) -> Tensor:
     """The gradient in the kernel (C', 9 C) from that in `kernel_inside` (16, C, C')."""
-    g = gradient.new_tensor(_G)
-    return torch.einsum("ai,bj,abco->oijc", g, g, gradient.unflatten(0, (4, 4))).flatten(1)
+    return _to_three(_to_three(gradient.unflatten(0, (4, 4)), 0), 1).permute(3, 0, 1, 2).flatten(1)
+
+
+def _to_four(w: Tensor, axis: int) -> Tensor:
+    """G w along an axis: rows (1, 0, 0), (1, 1, 1) / 2, (1, -1, 1) / 2 and (0, 0, 1)."""
+    first, middle, last = w.unbind(axis)
+    outer = first + last
+    return torch.stack([first, (outer + middle) / 2, (outer - middle) / 2, last], axis)
+
+
+def _to_three(v: Tensor, axis: int) -> Tensor:
+    """G^T v along an axis."""
+    first, plus, minus, last = v.unbind(axis)
+    both = (plus + minus) / 2
+    return torch.stack([first + both, (plus - minus) / 2, both + last], axis)
 
 
 def tiles(x: Tensor) -> Tensor:
