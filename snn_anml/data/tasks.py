@@ -52,7 +52,7 @@ def sample_trajectories(rng: np.random.Generator, classes: np.ndarray, drawings:
     Returns:
         (M, S + Q + R): first the S = classes x shots drawings of the inner loop, class after class; then Q =
         classes x queries held-out drawings of the same classes; then R remembered drawings of any class. Labels
-        are positions in the trajectory for `head = "zero"`, positions in `classes` for `head = "meta"`.
+        are positions in `classes` for `head = "meta"`, positions in the trajectory for the others.
 
     Raises:
         UserError: more classes than there are, or more drawings than a class has.
