@@ -39,6 +39,8 @@ def test_a_run_is_trained_tested_and_reported(run):
     assert {row["head"] for row in rows} == {"adam", "sgd", "class-mean"}
     page = run.report.read_text(encoding="utf-8")
     assert "of the published layers" in page
+    assert "no energy estimate, since published layers have no form on a simulator" in page
+    assert "conventional twin" not in page.replace("energy, twin", "")
     assert not run.graph.exists()
     assert not run.energy.exists()
 

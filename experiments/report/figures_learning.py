@@ -15,7 +15,7 @@ from experiments.report import published
 from experiments.report.blocks import Figure
 from experiments.report.drawing import colour, draw, legend_below
 from experiments.report.protocols import ORACLE, PROTOCOLS
-from experiments.report.runs import TWIN, Network
+from experiments.report.runs import SPIKING, Network
 from experiments.report.statistics import Mean, Summary
 
 
@@ -25,7 +25,7 @@ class Series:
 
     label: str
     colour: str
-    twin: bool
+    conventional: bool
     summaries: Sequence[Summary]
 
 
@@ -40,8 +40,9 @@ def _percent(means: Sequence[Mean]) -> tuple[np.ndarray, np.ndarray]:
 def _curve(axes: Any, series: Series, means: Sequence[Mean]) -> None:
     x = [s.classes for s in series.summaries]
     y, half = _percent(means)
-    face = colour("paper") if series.twin else series.colour
-    axes.plot(x, y, color=series.colour, marker="o", markerfacecolor=face, linewidth=1.1 if series.twin else 1.8)
+    face = colour("paper") if series.conventional else series.colour
+    width = 1.1 if series.conventional else 1.8
+    axes.plot(x, y, color=series.colour, marker="o", markerfacecolor=face, linewidth=width)
     if half.any():
         axes.fill_between(x, y - half, y + half, color=series.colour, alpha=0.18, linewidth=0)
 
@@ -70,10 +71,10 @@ def _legend(series: Sequence[Series], learned_from: bool) -> list[Any]:
     ink = colour("ink")
     names = {s.label: s.colour for s in series}
     entries: list[Any] = [Line2D([], [], color=c, label=name, linewidth=2.4) for name, c in names.items()]
-    kinds = {s.twin for s in series}
-    for twin, label in ((False, "spiking"), (True, "conventional twin")):
-        if twin in kinds:
-            face = colour("paper") if twin else ink
+    kinds = {s.conventional for s in series}
+    for conventional, label in ((False, "spiking"), (True, "conventional")):
+        if conventional in kinds:
+            face = colour("paper") if conventional else ink
             entries.append(Line2D([], [], color=ink, marker="o", markerfacecolor=face, linestyle="", label=label))
     if learned_from:
         entries.append(Line2D([], [], color=ink, label="held out"))
@@ -98,7 +99,8 @@ def accuracy_panel(series: Sequence[Series], protocol: str, what: str, behind: b
         for one in series:
             x = [s.classes for s in one.summaries]
             train, _ = _percent([s.train for s in one.summaries])
-            axes.plot(x, train, color=one.colour, linestyle=(0, (4, 2)), linewidth=0.9, alpha=0.55 if one.twin else 0.9)
+            alpha = 0.55 if one.conventional else 0.9
+            axes.plot(x, train, color=one.colour, linestyle=(0, (4, 2)), linewidth=0.9, alpha=alpha)
         for one in series:
             _curve(axes, one, [s.test for s in one.summaries])
         axes.set(xlabel=said.axis, ylabel="accuracy (%)", ylim=(0, 101))
@@ -133,7 +135,7 @@ def _in_words(series: Sequence[Series], field: str) -> str:
     for one in series:
         first, last = one.summaries[0], one.summaries[-1]
         a, b = (100 * getattr(s, field).mean for s in (first, last))
-        name = f"{one.label}{', conventional twin' if one.twin else ''}"
+        name = f"{one.label}{', conventional' if one.conventional else ''}"
         words.append(f"{name}: {a:.1f} % at {first.classes} classes, {b:.1f} % at {last.classes}")
     return "; ".join(words) + "."
 
@@ -161,7 +163,7 @@ def training_panels(networks: Sequence[tuple[str, str, Network]]) -> list[Figure
     for measure, ylabel in MEASURES:
         shown = [(label, c, n) for label, c, n in networks if n.metrics]
         if measure == "spikes_per_neuron":
-            shown = [one for one in shown if one[2].name != TWIN]
+            shown = [one for one in shown if one[2].name == SPIKING]
         if not shown:
             continue
 

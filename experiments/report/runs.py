@@ -17,6 +17,7 @@ from snn_anml.errors import UserError
 from snn_anml.meta import Outcome
 
 SPIKING, TWIN = "spiking", "conventional twin"
+CONVENTIONAL = "conventional"  # in published layers, which no spiking network has
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Network:
     """One trained network: the run's own, or its conventional twin.
 
     Attributes:
-        name: `spiking` or `conventional twin`, as in energy.csv.
+        name: `spiking` or `conventional twin`, as in energy.csv; `conventional` in published layers.
         folder: where it lies.
         config: of its training.
         metrics: the lines of metrics.jsonl; empty without it.
@@ -110,13 +111,19 @@ def read_run(path: Path, label: str) -> Run:
     )
 
 
+def _name(config: RunConfig) -> str:
+    if config.network.layers == "published":
+        return CONVENTIONAL
+    return SPIKING if config.network.neuron == "lif" else TWIN
+
+
 def _read_network(folder: RunFolder, config: RunConfig) -> Network:
     try:
         outcomes = [Outcome(**row) for row in _rows(folder.meta_test, integers=("classes", "draw", "seed"))]
     except TypeError as error:
         raise UserError(f"{folder.meta_test} is no table of a meta-test ({error}); run the meta-test again.") from None
     return Network(
-        SPIKING if config.network.neuron == "lif" else TWIN,
+        _name(config),
         folder,
         config,
         _metrics(folder.metrics),

@@ -36,6 +36,11 @@ def missing(what: str, run: Run, remedy: str) -> Note:
     return Note(f"{run.label}: no {what} yet; {remedy}.", missing=True)
 
 
+def no_form(what: str, run: Run) -> Note:
+    """The same for what a conventional network in published layers cannot have."""
+    return Note(f"{run.label}: no {what}, since published layers have no form on a simulator.", missing=True)
+
+
 def summary(runs: Sequence[Run]) -> Section:
     """What was trained, the numbers that matter, and what the protocols mean."""
     section = Section("summary", "Summary", [Note(_trained(run)) for run in runs])
@@ -135,7 +140,7 @@ def _head_colour(head: str, heads: list[str]) -> str:
 
 def _series(run: Run, protocol: str, head: str, label: str, colour: str) -> list[Series]:
     found = [
-        Series(label, colour, n.name == TWIN, [s for s in n.summaries if (s.protocol, s.head) == (protocol, head)])
+        Series(label, colour, n.name != SPIKING, [s for s in n.summaries if (s.protocol, s.head) == (protocol, head)])
         for n in run.networks
     ]
     return [series for series in found if series.summaries]

@@ -16,8 +16,8 @@ from experiments.report.drawing import CYCLE
 from experiments.report.figures_inside import drawings_figure, gates_figure, pair, raster_figure
 from experiments.report.inside import SHOWN_DRAWINGS, Gates, gates, rasters
 from experiments.report.protocols import PROTOCOLS
-from experiments.report.runs import SPIKING, TWIN, Run
-from experiments.report.sections_learning import missing
+from experiments.report.runs import CONVENTIONAL, SPIKING, TWIN, Run
+from experiments.report.sections_learning import missing, no_form
 from experiments.run_folder import to_plain
 from snn_anml.data import DATASETS
 from snn_anml.errors import UserError
@@ -86,7 +86,8 @@ def energy(runs: Sequence[Run]) -> Section:
         section.blocks += _subtitle(runs, run)
         every = book.totals(run.energy)
         if not every:
-            section.blocks.append(missing("energy estimate", run, "make it with snn-anml energy"))
+            without = missing("energy estimate", run, "make it with snn-anml energy")
+            section.blocks.append(no_form("energy estimate", run) if run.network.name == CONVENTIONAL else without)
             continue
         section.blocks += _energy(run, every)
     return section
@@ -152,6 +153,9 @@ def accuracy_energy(runs: Sequence[Run]) -> Section:
     spots = []
     for i, run in enumerate(runs):
         every = book.totals(run.energy)
+        if run.network.name == CONVENTIONAL:
+            section.blocks.append(no_form("accuracy against energy", run))
+            continue
         for network in run.networks:
             mean = network.summary(run.config.meta_test.protocols[0], run.config.export.head, run.config.export.classes)
             its = [t for t in every if t.network == network.name and t.convention == book.EXACT]
@@ -178,7 +182,8 @@ def fidelity(runs: Sequence[Run]) -> Section:
         section.blocks += _subtitle(runs, run)
         certificate = run.certificate
         if certificate is None:
-            section.blocks.append(missing("fidelity certificate", run, "make it with snn-anml export"))
+            without = missing("fidelity certificate", run, "make it with snn-anml export")
+            section.blocks.append(no_form("fidelity certificate", run) if run.network.name == CONVENTIONAL else without)
             continue
         one = certificate.comparisons[0] if certificate.comparisons else None
         if one is not None:
