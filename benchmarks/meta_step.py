@@ -100,7 +100,7 @@ class ObviousANML(nn.Module):
 
 
 def obvious_loss(model: ObviousANML, stage: Stage, step: int, rate: float, everything: bool) -> Tensor:
-    """The meta-loss of `snn_anml.meta.outer.meta_loss`, by unrolled autograd."""
+    """The meta-loss of `snn_anml.meta.head_only.head_only_loss`, by unrolled autograd."""
     rng, _ = stage.generators(step)
     batch = sample_trajectories(rng, stage.classes, stage.images.shape[1], stage.meta)
     x = pictures(stage.images, batch.classes, batch.drawings)

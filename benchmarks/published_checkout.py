@@ -1,6 +1,6 @@
 """The published ANML code as a meta-step to time, imported from a checkout that the user names.
 
-The code is that of github.com/uvm-neurobotics-lab/ANML (first github.com/shawnbeaulieu/ANML): `ModelFactory` lists the
+The code is that of github.com/shawnbeaulieu/ANML (later github.com/uvm-neurobotics-lab/ANML): `ModelFactory` lists the
 layers, `MetaLearingClassification` holds the network and an optimiser, and its `forward` is one whole meta-step. It is
 called as it is; only the optimiser is replaced by one whose step does nothing. Weights and drawings are ours.
 """
@@ -24,7 +24,7 @@ from snn_anml.errors import UserError
 from snn_anml.meta.published import Drawings, MetaStep
 from snn_anml.networks.published import Weights
 
-REPOSITORY = "https://github.com/uvm-neurobotics-lab/ANML"
+REPOSITORY = "https://github.com/shawnbeaulieu/ANML"
 FILES = ("model/modelfactory.py", "model/learner.py", "model/meta_learner.py")
 PACKAGES = ("model", "datasets", "experiment", "utils")  # its own, of names that others have too
 TREATMENT, DATASET = "Neuromodulation", "omniglot"  # how it calls the network with a gate

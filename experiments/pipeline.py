@@ -131,16 +131,16 @@ def run_training(
         group.share(config.train.warm_batch, "train.warm_batch")
     summary_writer = _summary_writer() if config.train.tensorboard and group.rank == 0 else None
 
-    def finished() -> bool:
+    def finished() -> Network | None:
         open_run(folder, config, data.dataset.sha256, device, resume, group.size)
-        return folder.model.exists()
+        return load(folder.path) if folder.model.exists() else None
 
-    if group.from_first(finished):
-        return load(folder.path, device)
+    if (trained := group.from_first(finished)) is not None:
+        return trained.to(data.images.device)
     learner = Learner(model, config.meta, config.train.freeze_nm).to(data.images.device)
     stage = Stage(data.images, classes, config.train, config.meta, config.seed, group)
     writer = summary_writer(str(folder.path / "tensorboard")) if summary_writer else None
-    title = "spiking" if config.network.neuron == "lif" else "conventional twin"
+    title = "spiking" if config.network.neuron == "lif" else "conventional"
     with TrainingBar(f"training ({title})", console) as bar:
         for metrics in train(learner, stage, folder.path, training_hash(config, data.dataset.sha256), resume, bar):
             if writer is not None:

@@ -111,8 +111,8 @@ class MetaConfig:
             weights, as in OML), `meta` (a meta-parameter over all meta-training classes whose rows of the
             trajectory are re-drawn, as in ANML), or `slots` (a meta-parameter with one output for each position of a
             trajectory's classes, as in MAML; the loss is on the queries alone).
-        redraw: where `meta` re-draws: in the `fast` copy (the paper), or on the meta-parameter itself (`meta`, the
-            published code).
+        redraw: where `meta` re-draws: in the `fast` copy, with a bias of 0 (the paper), or on the meta-parameter
+            itself, whose bias stays (`meta`, the published code).
         adapt: what the inner loop changes: the output layer (`head`), or the whole prediction network (`pln`, which
             needs `network.layers = "published"`, `head = "meta"` or `"slots"`, and a fixed learning rate).
         order: of the meta-gradient: `second` (exact), `first` (inner gradients are constants, the published code), or
@@ -163,6 +163,8 @@ class MetaConfig:
             _check(self.redraw == "meta", "meta.redraw", self.redraw, "meta, beside order: none")
             _check(self.trajectories == 1, "meta.trajectories", self.trajectories, "1, beside order: none")
             _check(not self.learn_inner_lr, "meta.learn_inner_lr", self.learn_inner_lr, "false, beside order: none")
+        elif self.head != "meta":
+            _check(self.redraw == "fast", "meta.redraw", self.redraw, f"fast, beside head: {self.head}")
 
 
 @dataclass(frozen=True)

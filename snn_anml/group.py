@@ -83,7 +83,10 @@ def joined(device: str) -> Iterator[tuple[Group, str]]:
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(check_device(device))
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    except ValueError as error:
+        raise UserError(f"WORLD_SIZE is set, but this is no process of torchrun ({error}); unset it.") from None
     try:
         yield Group(dist.get_rank(), dist.get_world_size()), device
     finally:

@@ -26,6 +26,10 @@ CASES: dict[str, tuple[NetworkConfig, MetaConfig]] = {
         NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3, modulation="spiking"),
         MetaConfig(**SHARED, remember=6, head="meta"),
     ),
+    "batch norm, learned rows": (
+        NetworkConfig("relu", widths=(4, 6), nm_widths=(3, 3)),
+        MetaConfig(**SHARED, remember=6, head="meta", redraw="meta"),
+    ),
     "published, OML": (PUBLISHED, MetaConfig(**SHARED, head="drawn")),
     "published, whole network": (
         PUBLISHED,

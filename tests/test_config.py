@@ -60,6 +60,7 @@ OUT_OF_RANGE = [
     ("meta", {"remember": 1, "head": "zero"}, "meta.remember"),
     ("meta", {"inner_lr": 0.0}, "meta.inner_lr"),
     ("meta", {"inner_batch": -1, **WHOLE}, "meta.inner_batch"),
+    ("meta", {"redraw": "meta"}, "meta.redraw"),
     ("meta", {"inner_batch": 0}, "meta.inner_batch"),
     ("meta", {"inner_passes": 0, **WHOLE}, "meta.inner_passes"),
     ("meta", {"inner_passes": 2}, "meta.inner_passes"),

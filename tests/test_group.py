@@ -1,17 +1,23 @@
 """Two processes do what one does with twice the trajectories, to rounding."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from snn_anml import checkpoint
+from snn_anml.config import MetaConfig, NetworkConfig, TrainConfig
 from snn_anml.errors import UserError
 from snn_anml.group import ALONE, Group, joined
+from snn_anml.meta.outer import train
+from snn_anml.meta.stage import Learner, Loss, Stage
+from snn_anml.networks import make_network
 from tests.group_worker import CASES, gradients
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +71,9 @@ def test_the_command_line_trains_and_resumes_in_two_processes(tmp_path):
             tmp_path / "first.safetensors",
         )
     )
+    logs = [(tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("one", "two")]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
         assert torch.equal(two[name], first[name])
@@ -76,6 +85,36 @@ def test_what_cannot_be_shared_out_is_refused_before_a_folder_is_made(tmp_path):
     assert done.returncode != 0
     assert "meta.trajectories = 3 cannot be shared out evenly among 2 processes." in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_encode_their_drawings_apart():
+    images, config = torch.zeros(4, 5, 12, 12, dtype=torch.uint8), TrainConfig()
+    stages = [
+        Stage(images, np.arange(4), config, MetaConfig(), 5, group) for group in (Group(0, 2), Group(1, 2), ALONE)
+    ]
+    drawn = [torch.rand(3, generator=stage.generators(7)[1]) for stage in stages]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_group_without_torchrun_is_one_sentence(monkeypatch):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="WORLD_SIZE is set, but this is no process of torchrun"), joined("cpu"):
+        pass
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(tmp_path, monkeypatch):
+    """Also where it is not logged: a checkpoint of it would be the end of the run."""
+    learner = Learner(make_network(NetworkConfig(widths=(4,), nm_widths=(3,)), 4, 12), MetaConfig())
+    config = TrainConfig(warm_steps=3, meta_steps=0, warm_batch=4, log_every=9, checkpoint_every=1)
+    stage = Stage(torch.zeros(4, 5, 12, 12, dtype=torch.uint8), np.arange(4), config, MetaConfig(), 5)
+    monkeypatch.setattr("snn_anml.meta.outer.add_gradient", lambda *_: Loss(*torch.full((3,), torch.nan)))
+    with pytest.raises(UserError, match="The loss is nan at step 1"):
+        list(train(learner, stage, tmp_path, "hash"))
+    assert not (tmp_path / "training.safetensors").exists()
 
 
 def test_shares_cover_everything_once():

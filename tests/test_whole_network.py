@@ -27,6 +27,7 @@ META = MetaConfig(
 def setup(meta=META, network=NETWORK, freeze_nm=False):
     torch.manual_seed(0)
     learner = Learner(make_network(network, 12, 24, seed=1), meta, freeze_nm).double()
+    learner.model.head.bias.data.normal_(generator=torch.Generator().manual_seed(2))
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 6, 24, 24), dtype=np.uint8))
     return learner, Stage(images, np.arange(12), TrainConfig(warm_steps=0, meta_steps=9), meta, seed=5)
 

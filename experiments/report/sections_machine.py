@@ -219,6 +219,7 @@ def provenance(runs: Sequence[Run]) -> Section:
             ("device", "device"),
             ("machine", "machine"),
             ("threads", "threads"),
+            ("processes", "processes"),
         )
         rows = [(title, str(facts[key])) for key, title in names if key in facts]
         rows += [("versions", versions)] if versions else []

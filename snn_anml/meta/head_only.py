@@ -53,12 +53,12 @@ def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
     features = activity.features.view(M, N, -1)
     labels = torch.from_numpy(batch.labels).to(features.device)
-    logits = initial_logits(learner, features, labels[:, :S], meta, generators)
     if meta.order == "none":
         head = learner.model.head
         sgd_(head.weight, head.bias, features[0, :S], labels[0, :S], meta.inner_lr)
         logits = head(features)
     else:
+        logits = initial_logits(learner, features, labels[:, :S], meta, generators)
         logits = dual_sgd(features, labels[:, :S], logits, learner.inner_lr, meta.order)
     first = S if meta.head != "meta" and N > S else 0
     logits, labels = logits[:, first:].flatten(0, 1), labels[:, first:].flatten()

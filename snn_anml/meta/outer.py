@@ -156,9 +156,14 @@ def train(
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         on_step(step + 1, total, None)
-        if (step + 1) % config.log_every == 0 or step + 1 == total:
+        logs, saves = (
+            (step + 1) % every == 0 or step + 1 == total for every in (config.log_every, config.checkpoint_every)
+        )
+        if logs or saves:
+            group.average_(loss)  # all processes see the same loss, and stop together where it is not finite
+            _check_finite(loss.total.item(), step + 1, config)
+        if logs:
             now = time.perf_counter()
-            group.average_(loss)
             metrics = Metrics(
                 step=step + 1,
                 stage="warm" if step < config.warm_steps else "meta",
@@ -170,13 +175,10 @@ def train(
                 steps_per_second=(step + 1 - last) / (now - since),
             )
             since, last = now, step + 1
-            _check_finite(metrics.loss, step + 1, config)
             if writes:
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(metrics._asdict()) + "\n")
             on_step(step + 1, total, metrics)
             yield metrics
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
-            _check_finite(loss.total.item(), step + 1, config)
-            if writes:
-                _save(saved, learner, optimizer, step + 1, config_hash)
+        if saves and writes:
+            _save(saved, learner, optimizer, step + 1, config_hash)

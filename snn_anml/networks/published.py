@@ -5,7 +5,7 @@
 
 The norm is batch norm in training mode on one picture at a time, that is instance norm. Biases of the convolutions
 cancel in it: they are kept where weights are loaded with them, and their gradient is zero. Several input channels all
-receive the same picture, and one with their summed kernels is the same function (but see `snn_anml.meta.published`
+receive the same picture, and one with their summed kernels is the same function (but see `snn_anml.meta.unrolled`
 for how fast they learn).
 
 Weights are a dictionary with the published names (`nm.conv1.weight`, ..., `pln.out.bias`), shapes as torch's layers
