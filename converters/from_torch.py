@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
 import converters.anml
-import converters.torch_modules  # noqa: F401  both register the modules that are known from the start
+import converters.torch_modules
+import converters.torch_neurons  # noqa: F401  all three register the modules that are known from the start
 from converters.graph import Encoding, Graph, Readout, Shape
 from converters.graph_builder import GraphBuilder, Wire, lowering, supported
 from snn_anml.errors import UserError
@@ -34,24 +36,31 @@ def from_torch(
     steps: int | None = None,
     example_input: Tensor | np.ndarray | None = None,
     encoding: Encoding | None = None,
+    order: Sequence[str | nn.Module] | None = None,
 ) -> Graph:
     """Converts a module, which must be in evaluation mode, to a graph.
 
     The graph's output is the mean over the steps of what the module returns at each step (for a last layer of
-    `snntorch.Leaky`, of its spikes).
+    spiking neurons, of their spikes). All neurons start from 0.
 
     Args:
-        module: an `snn_anml.ANML`, or a `torch.nn.Sequential`, nested at will, of the classes in `supported()`.
+        module: an `snn_anml.ANML`; or a `torch.nn.Sequential`, nested at will, of the classes in `supported()`; or
+            any module of such, if the order in which it runs them is stated, here or in its `forward_order`.
         steps: T, number of time steps; may be left out for a module that knows it, as ANML does.
-        example_input: (B, ...), only for the shape of one sample; likewise.
+        example_input: (B, ...), only for the shape of one sample; likewise. (B, channels, length) for `Conv1d`.
         encoding: how a sample enters, see `snn_anml.encoding`; likewise, otherwise `constant`.
+        order: the modules that one step of the module runs, each fed by the one before: dotted names, and modules
+            where forward calls a function instead, as in `["conv1", "lif1", nn.Flatten(), "fc1", "lif2"]`. A
+            module says the same by an attribute, or a method without arguments, `forward_order`. It is taken at its
+            word: forward is not run, so that a sum or a loop within it goes unseen.
 
     Returns:
         The graph; nodes are named after the modules' paths.
 
     Raises:
-        UserError: a module, or an option of a module, that cannot be converted exactly; it is named. Or steps or
-            example_input left out for a module that does not know them.
+        UserError: a module, or an option of a module, that cannot be converted exactly; it is named. An order that
+            names what is not there, or leaves out what is. Or steps or example_input left out for a module that
+            does not know them.
     """
     if isinstance(module, KnowsItsInput):
         steps = module.steps if steps is None else steps
@@ -68,6 +77,9 @@ def from_torch(
     else:
         shape = tuple(example_input.shape[1:])
     builder = GraphBuilder(encoding or "constant", tuple(int(n) for n in shape))
-    last = builder.lower(module, builder.input)
+    if order is None:
+        last = builder.lower(module, builder.input)
+    else:
+        last = builder.lower_in_order(module, order, builder.input)
     builder.add(Readout, last, name="readout")
     return Graph(tuple(builder.nodes.values()), steps)

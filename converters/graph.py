@@ -16,7 +16,7 @@ import numpy as np
 
 from snn_anml.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Encoding = Literal["constant", "rate", "latency"]
 Reset = Literal["subtract", "zero", "none"]
@@ -36,38 +36,59 @@ class Node:
         return shapes[0]
 
 
+def _positions(
+    name: str, shape: Shape, window: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> tuple[int, int]:
+    """How often a window fits, (down, across)."""
+    down, across = ((shape[1 + i] + 2 * padding[i] - window[i]) // stride[i] + 1 for i in (0, 1))
+    if min(down, across) < 1:
+        raise UserError(f"{name}: a {window[0]}x{window[1]} kernel does not fit an input of shape {shape}.")
+    return down, across
+
+
 @dataclass(frozen=True, eq=False)
 class Input(Node):
-    """The encoded sample. `constant`: the same current at every step; otherwise spikes that change with t."""
+    """The encoded sample. `constant`: the same current at every step; otherwise spikes that change with t.
+
+    A sample of shape (channels, length) is a picture one pixel high to all other nodes, (channels, 1, length).
+    """
 
     shape: Shape
     encoding: Encoding = "constant"
 
     def infer_shape(self, shapes: list[Shape]) -> Shape:
-        return self.shape
+        return (self.shape[0], 1, self.shape[1]) if len(self.shape) == 2 else self.shape
 
 
 @dataclass(frozen=True, eq=False)
 class Conv2d(Node):
     """`y = weight * x + bias` (cross-correlation, zero padding).
 
-    weight (out, in, kernel_h, kernel_w), bias (out,), stride and padding (height, width).
+    weight (out, in / groups, kernel_h, kernel_w), bias (out,); stride, padding and dilation (height, width). The
+    outputs, in as many parts of equal size as there are groups, see the inputs of the part of the same place.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Height and width that the dilated kernel spans."""
+        height, width = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.weight.shape[2:], strict=True))
+        return height, width
 
     def infer_shape(self, shapes: list[Shape]) -> Shape:
         (shape,) = shapes
-        out, channels, *kernel = self.weight.shape
+        out, channels = len(self.weight), self.weight.shape[1] * self.groups
         if len(shape) != 3 or shape[0] != channels:
             raise UserError(f"{self.name}: expects ({channels}, height, width), but its input has shape {shape}.")
-        size = [(shape[1 + i] + 2 * self.padding[i] - kernel[i]) // self.stride[i] + 1 for i in (0, 1)]
-        if min(size) < 1:
-            raise UserError(f"{self.name}: a {kernel[0]}x{kernel[1]} kernel does not fit an input of shape {shape}.")
-        return (out, *size)
+        if out % self.groups:
+            raise UserError(f"{self.name}: {out} outputs cannot be divided into {self.groups} groups.")
+        return (out, *_positions(self.name, shape, self.extent, self.stride, self.padding))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +116,7 @@ class AvgPool2d(Node):
         (shape,) = shapes
         if len(shape) != 3:
             raise UserError(f"{self.name}: expects (channels, height, width), but its input has shape {shape}.")
-        return (shape[0], *((shape[1 + i] - self.kernel[i]) // self.stride[i] + 1 for i in (0, 1)))
+        return (shape[0], *_positions(self.name, shape, self.kernel, self.stride, (0, 0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,15 +6,16 @@ Each module class has one function that adds its nodes:
     def _my_layer(builder, module, source):
         return builder.add(Affine, source, weight=builder.array(module.weight), bias=builder.array(module.bias))
 
-The class must match exactly, since a subclass may compute something else.
+The class must match exactly, since a subclass may compute something else. A module without such a function can say
+by itself which modules it runs one after the other, in `forward_order`: see `GraphBuilder.lower_in_order`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class Wire:
 
 Lowering = Callable[["GraphBuilder", Any, Wire], Wire]
 _LOWERINGS: dict[type[nn.Module], Lowering] = {}
+_REASONS: dict[type[nn.Module], str] = {}
 
 
 def lowering(*kinds: type[nn.Module]) -> Callable[[Lowering], Lowering]:
@@ -49,6 +51,11 @@ def lowering(*kinds: type[nn.Module]) -> Callable[[Lowering], Lowering]:
         return function
 
     return register
+
+
+def impossible(reason: str, *kinds: type[nn.Module]) -> None:
+    """Says why module classes cannot be converted, as the end of a sentence that begins with 'it'."""
+    _REASONS.update(dict.fromkeys(kinds, reason))
 
 
 def supported() -> tuple[str, ...]:
@@ -68,20 +75,24 @@ class GraphBuilder:
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {}
         self.place = ""
-        self.input = self.add(Input, name="input", shape=shape, encoding=encoding)
+        self.input = Wire(self.add(Input, name="input", shape=shape, encoding=encoding).name, shape)
         self._stateful: set[int] = set()
 
     def add(self, kind: type[Node], *sources: Wire, name: str | None = None, **fields: Any) -> Wire:
-        """Adds a node, named after the module that is converted unless a name is given, and infers its shape."""
+        """Adds a node, named after the module that is converted unless a name is given, and infers its shape.
+
+        Where that is the shape of the node of the first source, the value keeps the source's shape in torch as well.
+        """
         base = name or self.place or kind.__name__.lower()
         name, count = base, 1
         while name in self.nodes:
             count += 1
             name = f"{base}_{count}"
         node = kind(name, tuple(source.name for source in sources), **fields)
+        before = [self.shapes[source.name] for source in sources]
         self.nodes[name] = node
-        self.shapes[name] = node.infer_shape([self.shapes[source.name] for source in sources])
-        return Wire(name, self.shapes[name])
+        self.shapes[name] = shape = node.infer_shape(before)
+        return Wire(name, sources[0].shape if shape in before[:1] else shape)
 
     def change(self, source: Wire, **fields: Any) -> Wire:
         """Replaces fields of a node in place, as folding a normalisation does."""
@@ -96,9 +107,42 @@ class GraphBuilder:
         """Converts a module, called `name` inside the one that is being converted, fed by `source`."""
         with self.inside(name):
             function = _LOWERINGS.get(type(module))
-            if function is None:
-                self.refuse(module, f"is not supported; supported are {', '.join(supported())}")
-            return function(self, module, source)
+            if function is not None:
+                return function(self, module, source)
+            order = getattr(module, "forward_order", None)
+            if order is not None:
+                return self.lower_in_order(module, cast(Any, order() if callable(order) else order), source)
+            known = f"supported are {', '.join(supported())}, and modules with a stated order"
+            self.refuse(module, _REASONS.get(type(module)) or f"is not supported; {known}")
+
+    def lower_as(self, kind: type[nn.Module], module: nn.Module, source: Wire) -> Wire:
+        """Converts a module as one of another class, which it is once it is fed by `source`."""
+        return _LOWERINGS[kind](self, module, source)
+
+    def lower_in_order(self, module: nn.Module, order: Sequence[str | nn.Module], source: Wire) -> Wire:
+        """Converts the modules that a module runs one after the other.
+
+        Args:
+            module: whatever its class.
+            order: dotted names of modules inside it, or modules themselves for what its forward does by functions
+                (`nn.Flatten()` for a `view`). Every module inside must be named, by itself or by one that holds it.
+            source: what feeds it.
+        """
+        inside = {name: child for name, child in module.named_modules(remove_duplicate=False) if name}
+        run: set[int] = set()
+        for i, item in enumerate(order):
+            if isinstance(item, nn.Module):
+                child, name = item, f"order{i}"
+            elif item in inside:
+                child, name = inside[item], item
+            else:
+                self.refuse(module, f"has no module {item!r}, which its order names; it has {', '.join(inside)}")
+            source = self.lower(child, source, name)
+            run |= {id(part) for part in child.modules()}
+        left = [name for name, child in inside.items() if id(child) not in run and not list(child.children())]
+        if left:
+            self.refuse(module, f"holds {', '.join(left)}, which its order leaves out; name all that its forward runs")
+        return source
 
     def once(self, module: nn.Module) -> None:
         """Refuses a module with a state that stands at a second place, since both would share the state."""

@@ -23,13 +23,17 @@ from snn_anml.files import write_whole
 
 FORMAT = "snn-anml-graph"
 
+# Fields of version 2. Where they say nothing they are left out and the file is of version 1, so that a graph without
+# them keeps its hash, and programs that do not know them read it.
+LATER_FIELDS = {"dilation": (1, 1), "groups": 1}
+
 
 def save_graph(graph: Graph, path: str | Path) -> None:
     """Writes a graph, exactly and atomically."""
     description, tensors = _take_apart(graph)
     metadata = {
         "format": FORMAT,
-        "schema": str(SCHEMA_VERSION),
+        "schema": str(json.loads(description)["schema"]),
         "graph": description,
         "sha256": _hash(description, tensors),
     }
@@ -55,9 +59,9 @@ def load_graph(path: str | Path) -> Graph:
             raise KeyError
     except (SafetensorError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged or no graph; write it with save_graph.") from None
-    if metadata.get("schema") != str(SCHEMA_VERSION):
+    if metadata.get("schema") not in map(str, range(1, SCHEMA_VERSION + 1)):
         raise UserError(
-            f"{path} has schema version {metadata['schema']}, but this program reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {metadata.get('schema')}, but this program reads 1 to {SCHEMA_VERSION}; "
             "export the network again."
         )
     if metadata.get("sha256") != _hash(metadata.get("graph", ""), tensors):
@@ -72,17 +76,19 @@ def graph_hash(graph: Graph) -> str:
 
 def _take_apart(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
     tensors: dict[str, np.ndarray] = {}
-    nodes = []
+    nodes, version = [], 1
     for node in graph.nodes:
         entry: dict[str, Any] = {"type": type(node).__name__}
         for field in fields(node):
             value = getattr(node, field.name)
             if isinstance(value, np.ndarray):
                 tensors[f"{node.name}.{field.name}"] = np.array(value, order="C")
-            else:
+            elif field.name not in LATER_FIELDS:
                 entry[field.name] = value
+            elif value != LATER_FIELDS[field.name]:
+                entry[field.name], version = value, SCHEMA_VERSION
         nodes.append(entry)
-    description = {"schema": SCHEMA_VERSION, "steps": int(graph.steps), "nodes": nodes}
+    description = {"schema": version, "steps": int(graph.steps), "nodes": nodes}
     return json.dumps(description, sort_keys=True, separators=(",", ":"), default=int), tensors
 
 
@@ -93,6 +99,7 @@ def _put_together(description: dict[str, Any], tensors: dict[str, np.ndarray]) -
     nodes: list[Node] = []
     for entry in description["nodes"]:
         kind = NODE_TYPES[entry["type"]]
+        entry = LATER_FIELDS | entry
         values: dict[str, Any] = {
             field.name: as_tuple(entry[field.name]) if field.name in entry else tensors[f"{entry['name']}.{field.name}"]
             for field in fields(kind)

@@ -42,14 +42,16 @@ def windows_of(x: np.ndarray, kernel: tuple[int, int]) -> np.ndarray:
 
 def conv2d(x: np.ndarray, node: Conv2d) -> np.ndarray:
     """`weight * x + bias` for x (b, channels, height, width): first the sum of products, then the bias."""
-    (pad_h, pad_w), (step_h, step_w) = node.padding, node.stride
+    (pad_h, pad_w), (step_h, step_w), (apart_h, apart_w) = node.padding, node.stride, node.dilation
     padded = np.pad(x, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
-    kernel_h, kernel_w = node.weight.shape[2:]
-    windows = windows_of(padded, (kernel_h, kernel_w))[:, :, ::step_h, ::step_w]
+    windows = windows_of(padded, node.extent)[:, :, ::step_h, ::step_w, ::apart_h, ::apart_w]
     b, c, h, w, kh, kw = windows.shape
-    columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(b * h * w, c * kh * kw)
-    y = columns @ node.weight.reshape(len(node.weight), -1).T
-    return (y + node.bias).reshape(b, h, w, -1).transpose(0, 3, 1, 2)
+    groups, out = node.groups, len(node.weight)
+    windows = windows.reshape(b, groups, c // groups, h, w, kh, kw).transpose(1, 0, 3, 4, 2, 5, 6)
+    columns = windows.reshape(groups, b * h * w, -1)
+    kernels = node.weight.reshape(groups, out // groups, -1).transpose(0, 2, 1)
+    y = (columns @ kernels).transpose(1, 0, 2).reshape(b * h * w, out)
+    return (y + node.bias).reshape(b, h, w, out).transpose(0, 3, 1, 2)
 
 
 def affine(x: np.ndarray, node: Affine) -> np.ndarray:
@@ -108,7 +110,7 @@ class Interpreter:
     ) -> np.ndarray:
         sources = [outputs[name] for name in node.inputs]
         if isinstance(node, Input):
-            return encoded
+            return encoded.reshape(len(encoded), *self.graph.shapes[node.name])
         if isinstance(node, Conv2d):
             return conv2d(sources[0], node)
         if isinstance(node, Affine):

@@ -34,6 +34,7 @@ from converters.graph import (
     gate_index,
 )
 from converters.interpreter import windows_of
+from converters.passes import plain
 from converters.recorder import observed
 from snn_anml.errors import MissingExtraError, UserError
 
@@ -204,7 +205,11 @@ class _NetworkBuilder:
             self._connect(node if index is None else node[index.tolist()], post)
 
     def _conv2d(self, node: Conv2d, source: Any) -> Any:
-        """Pads by copying into a larger relay: `padding="same"` starts its windows elsewhere if the stride is 2."""
+        """Pads by copying into a larger relay: `padding="same"` starts its windows elsewhere if the stride is 2.
+
+        Nengo 3.2 knows neither groups nor dilation.
+        """
+        node = plain(node)
         nengo, (channels, height, width) = self.nengo, self.graph.shapes[node.inputs[0]]
         pad_h, pad_w = node.padding
         shape = (channels, height + 2 * pad_h, width + 2 * pad_w)

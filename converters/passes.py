@@ -51,6 +51,20 @@ def snap(graph: Graph, input_bits: int) -> Snapped:
     return Snapped(Graph(tuple(nodes), graph.steps), tuple(exact), tuple(inexact))
 
 
+def plain(node: Conv2d) -> Conv2d:
+    """The same convolution without groups and dilation: zeros towards the channels of other groups, and between taps.
+
+    For simulators that know neither. A product with zero adds nothing to a sum, whatever the order.
+    """
+    groups, (apart_h, apart_w) = node.groups, node.dilation
+    out, channels, *kernel = node.weight.shape
+    weight = np.zeros((groups, out // groups, groups, channels, *node.extent), np.float32)
+    each = np.arange(groups)
+    weight[each, :, each, :, ::apart_h, ::apart_w] = node.weight.reshape(groups, out // groups, channels, *kernel)
+    weight = weight.reshape(out, groups * channels, *node.extent)
+    return replace(node, weight=weight, groups=1, dilation=(1, 1))
+
+
 def _fraction_bits(source: Node, input_bits: int) -> int | None:
     """p, where the source sends multiples of 2^-p of at most 1; None where it does not."""
     if isinstance(source, LIF):

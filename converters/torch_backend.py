@@ -81,9 +81,10 @@ class TorchEngine:
         sources = [outputs[name] for name in node.inputs]
         of = self.parameters[node.name]
         if isinstance(node, Input):
-            return encoded
+            return encoded.view(len(encoded), *self.graph.shapes[node.name])
         if isinstance(node, Conv2d):
-            return F.conv2d(sources[0], of["weight"], of["bias"], node.stride, node.padding)
+            weight, bias = of["weight"], of["bias"]
+            return F.conv2d(sources[0], weight, bias, node.stride, node.padding, node.dilation, node.groups)
         if isinstance(node, Affine):
             return F.linear(sources[0].flatten(1), of["weight"], of["bias"])
         if isinstance(node, AvgPool2d):

@@ -1,24 +1,34 @@
-"""How the modules of torch and snnTorch become nodes; see `converters.graph_builder`."""
+"""How the modules of torch become nodes; see `converters.graph_builder`, and `converters.torch_neurons` for neurons."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import snntorch
 import torch
 from torch import nn
 
-from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d
+from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Input
 from converters.graph_builder import GraphBuilder, Wire, lowering
 from snn_anml.networks.shared_norm import SharedBatchNorm2d
-from snn_anml.neurons.from_snntorch import reset_of
-
-# Where the spike function is probed to see that it is a step, in units of the membrane minus the threshold.
-STEP_PROBES = (-2.0, -1e-3, 0.0, 1e-3, 2.0)
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    height, width = (value, value) if isinstance(value, int) else value
+def _pair(value: int | tuple[int, ...], dims: int, height: int) -> tuple[int, int]:
+    """An option of a layer of `dims` dimensions as (height, width); of one dimension, the height is the given one."""
+    values = (value,) * dims if isinstance(value, int) else value
+    height, width = (height, *values)[-2:]
     return int(height), int(width)
+
+
+def _of_dims(wire: Wire, dims: int) -> Wire:
+    """The output of a layer of `dims` dimensions: (channels, length), or (channels, height, width)."""
+    return Wire(wire.name, (wire.shape[0], *wire.shape[-dims:]))
+
+
+def _need_picture(builder: GraphBuilder, module: nn.Module, source: Wire, dims: int) -> None:
+    if len(source.shape) != dims + 1:
+        needed = "(channels, length)" if dims == 1 else "(channels, height, width)"
+        builder.refuse(module, f"needs an input {needed}, but is fed with shape {source.shape}")
 
 
 def _evaluating(builder: GraphBuilder, module: nn.Module) -> None:
@@ -59,26 +69,33 @@ def _flatten(builder: GraphBuilder, module: nn.Flatten, source: Wire) -> Wire:
     return Wire(source.name, (int(np.prod(source.shape)),))
 
 
-@lowering(nn.Conv2d)
-def _conv2d(builder: GraphBuilder, module: nn.Conv2d, source: Wire) -> Wire:
+@lowering(nn.Conv1d, nn.Conv2d)
+def _convolution(builder: GraphBuilder, module: nn.Conv1d | nn.Conv2d, source: Wire) -> Wire:
     _float32(builder, module)
-    if module.groups != 1:
-        builder.refuse(module, f"has groups={module.groups}, not 1")
-    if _pair(module.dilation) != (1, 1):
-        builder.refuse(module, f"has dilation={module.dilation}, not 1")
     if module.padding_mode != "zeros":
         builder.refuse(module, f"has padding_mode={module.padding_mode!r}, not 'zeros'")
-    if len(source.shape) != 3:
-        builder.refuse(module, f"needs an input (channels, height, width), but is fed with shape {source.shape}")
-    padding = (0, 0) if module.padding == "valid" else module.padding
-    if isinstance(padding, str):  # "same"
-        if any(k % 2 == 0 for k in module.kernel_size):
-            builder.refuse(module, f"pads 'same' around an even kernel {module.kernel_size}")
-        padding = tuple(k // 2 for k in module.kernel_size)
+    dims = len(module.kernel_size)
+    _need_picture(builder, module, source, dims)
+    padding = module.padding
+    if padding == "valid":
+        padding = 0
+    elif isinstance(padding, str):  # "same"
+        around = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        if any(n % 2 for n in around):
+            builder.refuse(module, f"pads 'same' around an even kernel {module.kernel_size}, more on one side")
+        padding = tuple(n // 2 for n in around)
     weight = builder.array(module.weight)
-    bias = np.zeros(len(weight), np.float32) if module.bias is None else builder.array(module.bias)
-    stride, padding = _pair(module.stride), _pair(padding)
-    return builder.add(Conv2d, source, weight=weight, bias=bias, stride=stride, padding=padding)
+    wire = builder.add(
+        Conv2d,
+        source,
+        weight=weight.reshape(*weight.shape[:2], *(1,) * (2 - dims), *module.kernel_size),
+        bias=np.zeros(len(weight), np.float32) if module.bias is None else builder.array(module.bias),
+        stride=_pair(module.stride, dims, 1),
+        padding=_pair(padding, dims, 0),
+        dilation=_pair(module.dilation, dims, 1),
+        groups=module.groups,
+    )
+    return _of_dims(wire, dims)
 
 
 @lowering(nn.Linear)
@@ -99,9 +116,10 @@ def _batch_norm(builder: GraphBuilder, module: nn.BatchNorm1d | nn.BatchNorm2d, 
         builder.refuse(module, "normalises with the statistics of the batch and has no running statistics")
     _evaluating(builder, module)
     before = builder.nodes[source.name]
-    flat = isinstance(module, nn.BatchNorm1d)
-    if not isinstance(before, Affine if flat else Conv2d) or len(source.shape) != (1 if flat else 3):
-        layer = "Linear" if flat else "Conv2d"
+    of_vectors = isinstance(module, nn.BatchNorm1d)
+    fits = {1: Affine, 2: Conv2d} if of_vectors else {3: Conv2d}
+    if not isinstance(before, (Affine, Conv2d)) or fits.get(len(source.shape)) is not type(before):
+        layer = "Linear or a Conv1d" if of_vectors else "Conv2d"
         builder.refuse(module, f"can only be folded into a {layer}, which must stand directly before it")
     if builder.read_by(source):
         builder.refuse(module, f"would be folded into {source.name!r}, whose output is also read elsewhere")
@@ -117,53 +135,51 @@ def _batch_norm(builder: GraphBuilder, module: nn.BatchNorm1d | nn.BatchNorm2d, 
     return builder.change(source, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
 
 
-@lowering(nn.AvgPool2d)
-def _avg_pool2d(builder: GraphBuilder, module: nn.AvgPool2d, source: Wire) -> Wire:
-    if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override is not None:
+def _mean(builder: GraphBuilder, module: Any, source: Wire, dims: int) -> Wire:
+    """The mean over every window of a pool."""
+    _need_picture(builder, module, source, dims)
+    kernel, stride = _pair(module.kernel_size, dims, 1), _pair(module.stride, dims, 1)
+    return _of_dims(builder.add(AvgPool2d, source, kernel=kernel, stride=stride), dims)
+
+
+@lowering(nn.AvgPool1d, nn.AvgPool2d)
+def _avg_pool(builder: GraphBuilder, module: nn.AvgPool1d | nn.AvgPool2d, source: Wire) -> Wire:
+    dims = 1 if isinstance(module, nn.AvgPool1d) else 2
+    divisor = getattr(module, "divisor_override", None)
+    if any(_pair(module.padding, dims, 0)) or module.ceil_mode or divisor is not None:
         builder.refuse(module, "must have padding=0, ceil_mode=False and divisor_override=None")
-    if len(source.shape) != 3:
-        builder.refuse(module, f"needs an input (channels, height, width), but is fed with shape {source.shape}")
-    return builder.add(AvgPool2d, source, kernel=_pair(module.kernel_size), stride=_pair(module.stride))
+    return _mean(builder, module, source, dims)
+
+
+@lowering(nn.MaxPool1d, nn.MaxPool2d)
+def _max_pool(builder: GraphBuilder, module: nn.MaxPool1d | nn.MaxPool2d, source: Wire) -> Wire:
+    """The maximum of spikes is their OR: neurons without memory that spike where the mean of the spikes is above 0."""
+    dims = 1 if isinstance(module, nn.MaxPool1d) else 2
+    options = any(_pair(module.padding, dims, 0)) or _pair(module.dilation, dims, 1) != (1, 1)
+    if options or module.ceil_mode or module.return_indices:
+        builder.refuse(module, "must have padding=0, dilation=1, ceil_mode=False and return_indices=False")
+    before = builder.nodes[source.name]
+    if not (isinstance(before, LIF) or (isinstance(before, Input) and before.encoding != "constant")):
+        builder.refuse(
+            module,
+            f"pools {before.name!r}, which sends no spikes, and only of spikes is a maximum exact; put it directly "
+            "behind spiking neurons, or take an average",
+        )
+    with builder.inside("mean"):
+        mean = _mean(builder, module, source, dims)
+    # Halfway between no spike and one, for the sake of hardware that rounds.
+    threshold = np.array(0.5 / np.prod(_pair(module.kernel_size, dims, 1)), np.float32)
+    return builder.add(LIF, mean, beta=np.zeros((), np.float32), threshold=threshold, reset="none")
 
 
 @lowering(nn.ReLU)
 def _relu(builder: GraphBuilder, module: nn.ReLU, source: Wire) -> Wire:
-    return replace_shape(builder.add(Activation, source, function="relu"), source)
+    return builder.add(Activation, source, function="relu")
 
 
 @lowering(nn.Sigmoid)
 def _sigmoid(builder: GraphBuilder, module: nn.Sigmoid, source: Wire) -> Wire:
-    return replace_shape(builder.add(Activation, source, function="sigmoid"), source)
-
-
-def replace_shape(wire: Wire, source: Wire) -> Wire:
-    """The wire with the torch shape of its source, for nodes that work element by element."""
-    return Wire(wire.name, source.shape)
-
-
-@lowering(snntorch.Leaky)
-def _leaky(builder: GraphBuilder, module: snntorch.Leaky, source: Wire) -> Wire:
-    builder.once(module)
-    if module.inhibition:
-        builder.refuse(module, "has inhibition=True, which is not supported")
-    if module.state_quant:
-        builder.refuse(module, "has state_quant set, which is not supported")
-    if not bool((module.graded_spikes_factor == 1).all()):
-        factor = module.graded_spikes_factor.tolist()
-        builder.refuse(module, f"has graded spikes (graded_spikes_factor={factor}), which are not supported")
-    probes = torch.tensor(STEP_PROBES)
-    with torch.no_grad():
-        if not torch.equal(module.spike_grad(probes.clone()).float(), (probes > 0).float()):
-            builder.refuse(module, "has a spike_grad whose forward pass is not the step function")
-    lif = builder.add(
-        LIF,
-        source,
-        beta=neuron_parameter(builder, module, "beta", module.beta.clamp(0, 1), source.shape),
-        threshold=neuron_parameter(builder, module, "threshold", module.threshold, source.shape),
-        reset=reset_of(module),
-        reset_delay=bool(module.reset_delay),
-    )
-    return replace_shape(lif, source)
+    return builder.add(Activation, source, function="sigmoid")
 
 
 def neuron_parameter(

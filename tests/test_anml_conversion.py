@@ -9,7 +9,7 @@ from converters.graph import LIF, Gate, part
 from snn_anml import ANML, UserError, with_head
 from snn_anml.config import NetworkConfig
 from snn_anml.meta.heads import class_means
-from snn_anml.neurons import Synaptic
+from snn_anml.neurons import AdaptiveLeaky
 from tests.helpers import require
 
 
@@ -116,6 +116,6 @@ def test_neurons_with_parameters_a_channel_are_converted_as_they_are():
 
 def test_neurons_of_another_equation_are_refused_by_name():
     model = trained_like(NETWORKS["none"])
-    model.neurons[0] = Synaptic()
-    with pytest.raises(UserError, match="Synaptic"):
+    model.neurons[0] = AdaptiveLeaky()
+    with pytest.raises(UserError, match=r"AdaptiveLeaky.*moves its threshold"):
         from_torch(model)

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import snntorch
 import torch
+from torch import nn
 
-from converters import backends, compare, encode_inputs, open_simulator, register, simulate, to_nengo
+from converters import backends, compare, encode_inputs, from_torch, open_simulator, register, simulate, to_nengo
 from converters.graph import LIF, Activation, Affine, Conv2d, Graph, Input, Readout
 from converters.interpreter import Interpreter, affine, conv2d
 from converters.simulate import default_minibatch
 from snn_anml.errors import MissingExtraError, UserError
+from tests.from_torch_helpers import dyadic_model, samples
 from tests.helpers import BACKENDS, assert_identical, gated_graph, inputs, require, scalar
 
 RESETS = [(reset, delay) for reset in ("subtract", "zero", "none") for delay in (True, False)]
@@ -32,6 +35,35 @@ def test_dyadic_numbers_are_bit_identical(backend, reset, delay):
     assert recording.backend == backend
     assert recording.build_seconds > 0
     assert recording.run_seconds > 0
+
+
+def of_snntorch(dims):
+    """A graph with what a model of snnTorch can hold beyond `gated_graph`, on samples of one or two dimensions."""
+    conv, pool = ((nn.Conv1d, nn.MaxPool1d), (nn.Conv2d, nn.MaxPool2d))[dims - 1]
+    hidden = {"threshold": 0.5, "init_hidden": True}
+    layers = [
+        conv(2, 4, 3, padding=2, dilation=2, groups=2),
+        snntorch.Lapicque(R=2, C=0.7, **hidden),
+        pool(2),
+        conv(4, 4, 3, stride=2, padding=1, groups=4),
+        snntorch.Synaptic(0.5, 0.75, reset_mechanism="zero", reset_delay=False, **hidden),
+        nn.Flatten(),
+        nn.Linear(2 * 4 * dims, 6),
+        snntorch.Lapicque(0.5, reset_mechanism="none", **hidden),
+    ]
+    x = samples(1, 3, 2, *(8, 6)[:dims])
+    return from_torch(dyadic_model(nn.Sequential(*layers), 0), steps=5, example_input=x), x
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_models_of_snntorch_are_bit_identical(backend, dims):
+    require(backend)
+    graph, x = of_snntorch(dims)
+    reference = simulate(graph, x)
+    for name, spikes in reference.spikes.items():
+        assert 0.02 < spikes.mean() < 0.98, f"{name} shows nothing: {spikes.mean()}"
+    assert_identical(simulate(graph, x, backend=backend, minibatch=2), reference)
 
 
 def quantum(values):

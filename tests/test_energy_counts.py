@@ -18,7 +18,7 @@ from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Gate, G
 from converters.recording import Recording
 from converters.simulate import open_simulator, simulate
 from snn_anml.errors import UserError
-from tests.energy_helpers import anml_like, lif, normal, recording_of
+from tests.energy_helpers import anml_like, lif, normal, recording_of, scalar
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -27,14 +27,19 @@ def connections_by_loops(node, shape, out):
     """Every connection of a layer as (index of its input, its weight or None), output by output."""
     if isinstance(node, Affine):
         return [(i, node.weight[o, i]) for o, i in np.ndindex(*node.weight.shape)]
-    kernel = node.kernel if isinstance(node, AvgPool2d) else node.weight.shape[2:]
-    padding = (0, 0) if isinstance(node, AvgPool2d) else node.padding
+    pool = isinstance(node, AvgPool2d)
+    kernel, padding, dilation, groups = (
+        (node.kernel, (0, 0), (1, 1), shape[0])
+        if pool
+        else (node.weight.shape[2:], node.padding, node.dilation, node.groups)
+    )
     found = []
     for o, p, q, c, i, j in product(*(range(n) for n in (*out, shape[0], *kernel))):
-        y, x = p * node.stride[0] + i - padding[0], q * node.stride[1] + j - padding[1]
-        if not (0 <= y < shape[1] and 0 <= x < shape[2]) or (isinstance(node, AvgPool2d) and o != c):
+        y = p * node.stride[0] + i * dilation[0] - padding[0]
+        x = q * node.stride[1] + j * dilation[1] - padding[1]
+        if not (0 <= y < shape[1] and 0 <= x < shape[2]) or o * groups // out[0] != c * groups // shape[0]:
             continue
-        weight = None if isinstance(node, AvgPool2d) else node.weight[o, c, i, j]
+        weight = None if pool else node.weight[o, c % node.weight.shape[1], i, j]
         found.append(((c * shape[1] + y) * shape[2] + x, weight))
     return found
 
@@ -56,9 +61,12 @@ def layers(draw):
     density = draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
     if kind == "conv":
         kernel, padding = draw(pair), draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-        out = draw(small)
+        fitting = ((n - 1) // max(k - 1, 1) for k, n in zip(kernel, shape[1:], strict=True))
+        dilation, groups = tuple(draw(st.integers(1, most)) for most in fitting), draw(st.integers(1, 2))
+        out = groups * draw(small)
         weight = normal(rng, (out, shape[0], *kernel), density)
-        layer = Conv2d("layer", ("input",), weight, normal(rng, (out,), 0.5), draw(pair), padding)
+        shape = (groups * shape[0], *shape[1:])
+        layer = Conv2d("layer", ("input",), weight, normal(rng, (out,), 0.5), draw(pair), padding, dilation, groups)
     elif kind == "affine":
         out = draw(small)
         layer = Affine("layer", ("input",), normal(rng, (out, int(np.prod(shape))), density), normal(rng, (out,), 0.5))
@@ -112,14 +120,32 @@ def neurobench_call(node, x, shape, total):
     if isinstance(node, Affine):
         out = torch.nn.functional.linear(*ones)
     else:
-        out = torch.nn.functional.conv2d(ones[0].reshape(-1, *shape), ones[1], stride=node.stride, padding=node.padding)
+        options = (None, node.stride, node.padding, node.dilation, node.groups)
+        out = torch.nn.functional.conv2d(ones[0].reshape(-1, *shape), ones[1], *options)
     return int(out.sum()), spiking
 
 
-@pytest.mark.parametrize("encoding", ["constant", "rate"])
-def test_equals_the_definition_of_neurobench(encoding):
+def grouped(rng):
+    """Convolutions in groups, dilated, and a maximum pool as a graph has it."""
+    return Graph(
+        (
+            Input("input", (), (2, 9, 8)),
+            Conv2d("a", ("input",), normal(rng, (4, 1, 3, 2), 0.8), normal(rng, (4,)), (1, 2), (2, 1), (2, 3), 2),
+            lif("a.lif", "a"),
+            AvgPool2d("pool.mean", ("a.lif",), (2, 2), (2, 1)),
+            LIF("pool", ("pool.mean",), scalar(0), scalar(0.125), "none"),
+            Conv2d("b", ("pool",), normal(rng, (4, 1, 2, 1), 0.8), normal(rng, (4,)), groups=4),
+            lif("b.lif", "b"),
+            Readout("output", ("b.lif",)),
+        ),
+        3,
+    )
+
+
+@pytest.mark.parametrize("case", ["constant", "rate", "groups"])
+def test_equals_the_definition_of_neurobench(case):
     rng = np.random.default_rng(1)
-    graph = anml_like(rng, encoding=encoding)
+    graph = grouped(rng) if case == "groups" else anml_like(rng, encoding=case)
     recording = recording_of(graph, 6, rng)
     counts = count(graph, recording)
     expected = {"dense": 0, "effective_acs": 0, "effective_macs": 0}

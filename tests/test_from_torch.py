@@ -3,21 +3,17 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import snntorch
 import torch
 from hypothesis import given, settings
 from snntorch import surrogate
 from torch import nn
 
-from converters import compare, from_torch, lowering, simulate, supported
+from converters import from_torch, lowering, supported
 from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d
 from snn_anml.errors import UserError
+from tests.from_torch_helpers import check, leaky
 
 X = torch.zeros(1, 2, 8, 8)
-
-
-def leaky(**options):
-    return snntorch.Leaky(**({"beta": 0.9, "init_hidden": True} | options))
 
 
 def trained(model, seed=0):
@@ -34,32 +30,6 @@ def trained(model, seed=0):
                 if tensor is not None:
                     tensor.data.uniform_(low, high, generator=generator)
     return model.eval()
-
-
-@torch.no_grad()
-def loop(model, x, steps):
-    """Output of the model, a mean over the steps, and the membranes of its neurons at every step."""
-    neurons = {name: m for name, m in model.named_modules() if isinstance(m, snntorch.Leaky)}
-    for neuron in neurons.values():
-        neuron.reset_mem()
-    outputs, membranes = [], {name: [] for name in neurons}
-    for _ in range(steps):
-        outputs.append(model(x))
-        for name, neuron in neurons.items():
-            membranes[name].append(neuron.mem.flatten(1).numpy().copy())
-    return torch.stack(outputs).mean(0).numpy(), {k: np.stack(v, axis=1) for k, v in membranes.items()}
-
-
-def check(model, x, steps, atol=2e-5):
-    graph = from_torch(model, steps=steps, example_input=x)
-    recording = simulate(graph, x)
-    output, membranes = loop(model, x, steps)
-    assert recording.membrane.keys() == membranes.keys()
-    for name, expected in membranes.items():
-        np.testing.assert_allclose(recording.membrane[name], expected, atol=atol, err_msg=name)
-    np.testing.assert_allclose(recording.output, output.reshape(len(output), -1), atol=atol)
-    assert compare(simulate(graph, x, backend="torch"), recording).mismatches == 0
-    return graph, recording
 
 
 @settings(deadline=None, max_examples=25)
@@ -152,8 +122,6 @@ REFUSED = {
     ),
     "subclass": (nn.Sequential(nn.Flatten(), Doubled(128, 2)), r"'1' \(tests\.Doubled\)"),
     "root": (nn.LSTM(2, 2), r"the module \(torch\.nn\.LSTM\)"),
-    "groups": (nn.Conv2d(2, 2, 3, groups=2), "groups=2"),
-    "dilation": (nn.Conv2d(2, 2, 3, dilation=2), r"dilation=\(2, 2\)"),
     "mode": (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), "padding_mode='reflect'"),
     "even": (nn.Conv2d(2, 2, 2, padding="same"), "even kernel"),
     "float64": (nn.Conv2d(2, 2, 3).double(), "float64 parameter weight"),
@@ -165,9 +133,17 @@ REFUSED = {
         "no running statistics",
     ),
     "norm alone": (nn.BatchNorm2d(2).eval(), "folded into a Conv2d"),
-    "norm of flat": (nn.Sequential(nn.Conv2d(2, 4, 8), nn.Flatten(), nn.BatchNorm1d(4)).eval(), "into a Linear"),
+    "norm of flat": (nn.Sequential(nn.Conv2d(2, 4, 8), nn.Flatten(), nn.BatchNorm1d(4)).eval(), "a Linear or a Conv1d"),
     "dropout": (nn.Dropout(0.5).train(), "training mode"),
     "pool": (nn.AvgPool2d(2, padding=1), "padding=0"),
+    "analogue maximum": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2)), r"'1' .*MaxPool2d.*pools '0'.*no spikes"),
+    "maximum of the input": (nn.MaxPool2d(2), "pools 'input', which sends no spikes"),
+    "maximum of means": (nn.Sequential(leaky(), nn.AvgPool2d(2), nn.MaxPool2d(2)), "pools '1'"),
+    "padded maximum": (nn.Sequential(leaky(), nn.MaxPool2d(3, padding=1)), "padding=0, dilation=1"),
+    "dilated maximum": (nn.Sequential(leaky(), nn.MaxPool2d(2, dilation=2)), "padding=0, dilation=1"),
+    "indices": (nn.Sequential(leaky(), nn.MaxPool2d(2, return_indices=True)), "return_indices=False"),
+    "pool too large": (nn.AvgPool2d(9), "9x9 kernel does not fit"),
+    "vectors": (nn.Conv1d(2, 2, 3), r"needs an input \(channels, length\), but is fed with shape \(2, 8, 8\)"),
     "flatten": (nn.Flatten(2), "flattens dimensions 2"),
     "graded": (leaky(graded_spikes_factor=2.0), r"graded_spikes_factor=2\.0"),
     "quantised": (leaky(state_quant=lambda v: v), "state_quant"),
@@ -194,6 +170,63 @@ def test_inhibition_is_refused():
 def test_an_example_needs_a_batch():
     with pytest.raises(UserError, match=r"shape \(4,\)"):
         from_torch(nn.Linear(4, 2), steps=2, example_input=torch.zeros(4))
+
+
+class Stated(nn.Module):
+    """Runs what it holds in another order than it made it, one module twice, and flattens by a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif2, self.fc = leaky(threshold=0.2), nn.Linear(16, 3)
+        self.features = nn.ModuleDict({"pool": nn.AvgPool2d(2), "conv": nn.Conv2d(2, 4, 3, padding=1)})
+        self.lif1 = leaky(threshold=0.2)
+
+    def forward(self, x):
+        pool = self.features["pool"]
+        return self.lif2(self.fc(pool(self.lif1(pool(self.features["conv"](x)))).view(len(x), -1)))
+
+
+ORDER = ("features.conv", "features.pool", "lif1", "features.pool", nn.Flatten(), "fc", "lif2")
+
+
+def saying(order):
+    class Says(Stated):
+        forward_order = order
+
+    return Says()
+
+
+@pytest.mark.parametrize("way", ["argument", "attribute", "method", "nested"])
+def test_a_stated_order(way):
+    torch.manual_seed(3)
+    model = Stated() if way == "argument" else saying((lambda self: ORDER) if way == "method" else ORDER)
+    model = nn.Sequential(nn.Identity(), model) if way == "nested" else model
+    options = {"order": ORDER} if way == "argument" else {}
+    graph, recording = check(model, torch.rand(3, 2, 8, 8), 4, **options)
+    prefix = "1." if way == "nested" else ""
+    names = ["features.conv", "features.pool", "lif1", "features.pool_2", "fc", "lif2"]
+    assert [node.name for node in graph.nodes[1:-1]] == [prefix + name for name in names]
+    assert all(spikes.any() for spikes in recording.spikes.values())
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (ORDER[:-1], r"the module \(tests\.Stated\): it holds lif2, which its order leaves out"),
+        ((*ORDER, "lif3"), "no module 'lif3', which its order names; it has lif2, fc, features, features.pool"),
+        (("",), "no module ''"),
+        ((*ORDER, nn.Softmax(1)), r"'order7' \(torch\.nn\.Softmax\)"),
+        ((*ORDER, "lif2"), "'lif2' .*appears twice"),
+    ],
+)
+def test_wrong_orders_are_refused(order, message):
+    with pytest.raises(UserError, match=message):
+        from_torch(Stated(), steps=2, example_input=X, order=order)
+
+
+def test_a_module_without_an_order_is_refused():
+    with pytest.raises(UserError, match=r"\(tests\.Stated\).*supported are.*modules with a stated order"):
+        from_torch(Stated(), steps=2, example_input=X)
 
 
 @pytest.mark.parametrize("spike_grad", [None, surrogate.fast_sigmoid(), surrogate.sigmoid()])

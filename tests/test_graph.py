@@ -29,6 +29,11 @@ def fc(name, source, out, n, dtype=np.float32):
     return Affine(name, (source,), np.ones((out, n), dtype), np.zeros(out, dtype))
 
 
+def conv(out, channels, kernel=1, **options):
+    weight = np.full((out, channels, kernel, kernel), 0.5, np.float32)
+    return Conv2d("c", ("in",), weight, np.zeros(out, np.float32), **options)
+
+
 def graph(*nodes, shape=(4,), steps=2):
     last = nodes[-1].name if nodes else "in"
     return Graph((Input("in", (), shape), *nodes, Readout("out", (last,))), steps)
@@ -63,6 +68,10 @@ def test_gates_of_neurons_and_channels():
         (lambda: graph(AvgPool2d("p", ("in",), (2, 2), (2, 2))), "p: expects"),
         (lambda: graph(Conv2d("c", ("in",), np.ones((1, 1, 9, 9), np.float32), scalar(0)), shape=(1, 4, 4)), "9x9"),
         (lambda: graph(Conv2d("c", ("in",), np.ones((1, 2, 1, 1), np.float32), scalar(0)), shape=(1, 4, 4)), "expects"),
+        (lambda: graph(conv(2, 1, groups=2), shape=(1, 4, 4)), r"expects \(2, height, width\)"),
+        (lambda: graph(conv(3, 1, groups=2), shape=(2, 4, 4)), "3 outputs cannot be divided into 2 groups"),
+        (lambda: graph(conv(1, 1, 3, dilation=(1, 2)), shape=(1, 4, 4)), "3x5 kernel does not fit"),
+        (lambda: graph(AvgPool2d("p", ("in",), (5, 2), (1, 1)), shape=(1, 4, 4)), "p: a 5x2 kernel"),
         (lambda: graph(steps=0), "steps = 0"),
         (lambda: Graph((Input("in", (), (4,)),), 1), "begins with its one Input"),
     ],
@@ -72,8 +81,21 @@ def test_mistakes_are_named(make, message):
         make()
 
 
-def test_files_are_exact(tmp_path):
-    made = gated_graph(exact=False, reset="zero", reset_delay=False, encoding="latency")
+def test_a_long_sample_is_a_picture_one_pixel_high():
+    made = graph(conv(4, 1, dilation=(1, 2), groups=2), shape=(2, 9))
+    assert made.nodes[0].shape == (2, 9)
+    assert (made.shapes["in"], made.shapes["c"], made.size("in")) == ((2, 1, 9), (4, 1, 9), 18)
+
+
+FILED = {
+    "1": lambda: gated_graph(exact=False, reset="zero", reset_delay=False, encoding="latency"),
+    "2": lambda: graph(conv(4, 1, groups=2, dilation=(1, 2)), shape=(2, 9)),
+}
+
+
+@pytest.mark.parametrize("version", FILED)
+def test_files_are_exact(tmp_path, version):
+    made = FILED[version]()
     path = tmp_path / "folder" / "net.safetensors"
     save_graph(made, path)
     read = load_graph(path)
@@ -90,6 +112,13 @@ def test_files_are_exact(tmp_path):
                 assert type(a) is type(b)
     assert graph_hash(read) == graph_hash(made)
     assert os.listdir(path.parent) == ["net.safetensors"]
+    assert f'"schema":"{version}"'.encode() in path.read_bytes()
+
+
+def test_graphs_of_the_first_version_keep_their_hash():
+    """Fields that came later do not show where they say nothing: certificates of before still name their graph."""
+    expected = "0d689b4fd3875fe74a776e298fac4a9a4726e7941f81c80468a9ed40ad2db04a"
+    assert graph_hash(graph(conv(2, 1), shape=(1, 4, 4))) == expected
 
 
 def test_the_hash_sees_every_change():
@@ -116,6 +145,8 @@ def test_the_hash_sees_every_change():
         changed(3, reset="zero"),
         changed(3, reset_delay=False),
     ]
+    others += [graph(conv(2, 1, dilation=dilation), shape=(1, 4, 4)) for dilation in ((1, 1), (1, 2), (2, 1))]
+    others += [graph(conv(2, 2, groups=groups), shape=(2 * groups, 4, 4)) for groups in (1, 2)]
     assert graph_hash(Graph(nodes, 2)) == graph_hash(made)
     assert len({graph_hash(g) for g in (made, *others)}) == len(others) + 1
 

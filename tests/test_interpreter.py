@@ -19,18 +19,21 @@ SIZES = st.tuples(st.integers(1, 3), st.integers(1, 3))
     kernel=SIZES,
     stride=SIZES,
     padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    size=st.tuples(st.integers(3, 7), st.integers(3, 7)),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    size=st.tuples(st.integers(7, 9), st.integers(7, 9)),
     channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    groups=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-def test_convolution_and_pool(kernel, stride, padding, size, channels, seed):
+def test_convolution_and_pool(kernel, stride, padding, dilation, size, channels, groups, seed):
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((2, channels[0], *size)).astype(np.float32)
-    weight = rng.standard_normal((channels[1], channels[0], *kernel)).astype(np.float32)
-    bias = rng.standard_normal(channels[1]).astype(np.float32)
-    node = Conv2d("c", (), weight, bias, stride, padding)
+    x = rng.standard_normal((2, channels[0] * groups, *size)).astype(np.float32)
+    weight = rng.standard_normal((channels[1] * groups, channels[0], *kernel)).astype(np.float32)
+    bias = rng.standard_normal(len(weight)).astype(np.float32)
+    node = Conv2d("c", (), weight, bias, stride, padding, dilation, groups)
     ours = interpreter.conv2d(x, node)
-    theirs = F.conv2d(*map(torch.from_numpy, (x, weight, bias)), stride=stride, padding=padding).numpy()
+    tensors = map(torch.from_numpy, (x, weight, bias))
+    theirs = F.conv2d(*tensors, stride, padding, dilation, groups).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert ours.dtype == np.float32
     assert ours.shape[1:] == node.infer_shape([x.shape[1:]])

@@ -17,12 +17,17 @@ from converters.graph import Affine, AvgPool2d, Conv2d, Shape
 
 
 def window_fan_out(
-    taps: np.ndarray, shape: Shape, out: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+    taps: np.ndarray,
+    shape: Shape,
+    out: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
 ) -> np.ndarray:
     """Fan-out of every input under a window that moves over it.
 
         fan_out[c, y, x] = sum of taps[c, i, j] over all outputs (p, q) with
-                           y = p * stride_h + i - padding_h  and  x = q * stride_w + j - padding_w
+                           y = p * stride_h + i * dilation_h - padding_h, and x alike
 
     Args:
         taps: (channels, kernel_h, kernel_w) integer, connections that leave an input through each tap.
@@ -30,14 +35,15 @@ def window_fan_out(
         out: (height, width) of the output.
         stride: (height, width), in pixels.
         padding: (height, width), in pixels.
+        dilation: (height, width), pixels from one tap to the next.
 
     Returns:
         (channels * height * width,) int64, in C order.
     """
     fan_out = np.zeros(shape, np.int64)
     for i, j in np.ndindex(*taps.shape[1:]):
-        rows = np.arange(out[0]) * stride[0] + i - padding[0]
-        columns = np.arange(out[1]) * stride[1] + j - padding[1]
+        rows = np.arange(out[0]) * stride[0] + i * dilation[0] - padding[0]
+        columns = np.arange(out[1]) * stride[1] + j * dilation[1] - padding[1]
         rows = rows[(rows >= 0) & (rows < shape[1])]
         columns = columns[(columns >= 0) & (columns < shape[2])]
         # One tap meets an input at most once, since the stride is at least one: no index repeats.
@@ -59,12 +65,14 @@ def fan_out(node: Conv2d | Affine | AvgPool2d, shape: Shape, out: Shape, *, nonz
     """
     if isinstance(node, AvgPool2d):
         taps = np.ones((shape[0], *node.kernel), np.int64)
-        return window_fan_out(taps, shape, (out[1], out[2]), node.stride, (0, 0))
+        return window_fan_out(taps, shape, (out[1], out[2]), node.stride)
     exists = (node.weight != 0) if nonzero else np.ones(node.weight.shape, bool)
-    leaving = exists.sum(axis=0, dtype=np.int64)
     if isinstance(node, Affine):
-        return leaving
-    return window_fan_out(leaving, shape, (out[1], out[2]), node.stride, node.padding)
+        return exists.sum(axis=0, dtype=np.int64)
+    # An input meets the outputs of its own group only.
+    by_group = exists.reshape(node.groups, -1, *exists.shape[1:]).sum(axis=1, dtype=np.int64)
+    leaving = by_group.reshape(shape[0], *exists.shape[2:])
+    return window_fan_out(leaving, shape, (out[1], out[2]), node.stride, node.padding, node.dilation)
 
 
 def taps_with_padding(node: Conv2d | Affine, out: Shape) -> int:

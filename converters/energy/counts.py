@@ -1,7 +1,8 @@
 """How often a network computes what: exact integers, per layer and sample, summed over all steps.
 
-Counted are synapses (`Conv2d`, `Affine`), pooling, gates and neurons. Not counted are the encoding of the
-picture, and the mean over time that the `Readout` takes (one addition per class and step).
+Counted are synapses (`Conv2d`, `Affine`), pooling, gates and neurons; the filter of a synaptic current is an
+`Integrator` and counts as a neuron of its own, and so do the neurons that a maximum of spikes becomes. Not counted
+are the encoding of the picture, and the mean over time that the `Readout` takes (one addition per class and step).
 
 A node that the graph calls static has the same output at every step and is evaluated once per inference;
 every other node is evaluated T times. Synaptic counts follow NeuroBench 2.3 (`SynapticOperations`):
