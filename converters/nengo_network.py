@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -53,15 +53,30 @@ def import_nengo() -> ModuleType:
 
 
 @contextmanager
-def single_precision() -> Iterator[None]:
-    """Nengo's setting `precision.bits` is 32 inside, and what it was before outside."""
+def _settings(*changes: tuple[str, str, str]) -> Iterator[None]:
+    """Nengo's settings (section, option, value) inside, and what they were before outside."""
     rc = import_nengo().rc
-    before = rc.get("precision", "bits")
-    rc.set("precision", "bits", "32")
+    before = [(section, option, rc.get(section, option)) for section, option, _ in changes]
+    for change in changes:
+        rc.set(*change)
     try:
         yield
     finally:
-        rc.set("precision", "bits", before)
+        for change in before:
+            rc.set(*change)
+
+
+NO_DECODER_CACHE = ("decoder_cache", "enabled", "False")
+
+
+def without_decoder_cache() -> AbstractContextManager[None]:
+    """Networks of ours have no decoders to keep, and several processes would wait for the lock of their cache."""
+    return _settings(NO_DECODER_CACHE)
+
+
+def single_precision() -> AbstractContextManager[None]:
+    """Numbers of 32 bits inside, and no cache of decoders (see `without_decoder_cache`)."""
+    return _settings(("precision", "bits", "32"), NO_DECODER_CACHE)
 
 
 class StepInput:

@@ -198,6 +198,19 @@ def test_settings_of_others_are_restored():
     simulate(graph, x, backend="nengo-dl")
     assert tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True) == options
     assert nengo.rc.get("precision", "bits") == "64"
+    assert nengo.rc.get("decoder_cache", "enabled") == "True"
+
+
+@pytest.mark.parametrize("backend", ["nengo", "nengo-dl"])
+def test_the_cache_of_decoders_is_left_alone(backend, monkeypatch):
+    """It has a lock for which several processes would wait."""
+    require(backend)
+
+    def locked(*_):
+        raise AssertionError("the cache of decoders was asked for")
+
+    monkeypatch.setattr("nengo.cache.DecoderCache", locked)
+    simulate(gated_graph(steps=1), inputs(samples=1), backend=backend)
 
 
 def test_workarounds_for_nengo_dl_are_still_needed():
