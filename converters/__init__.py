@@ -7,8 +7,11 @@ from converters.fidelity import Fidelity, compare
 from converters.from_torch import GraphBuilder, Wire, from_torch, lowering, supported
 from converters.graph import Graph
 from converters.graph_io import graph_hash, load_graph, save_graph
+from converters.loihi import LayerReport, loihi_report
+from converters.native_nengo import to_native_nengo
 from converters.nengo_network import to_nengo
 from converters.passes import Snapped, snap
+from converters.plain_lif import zero_reset
 from converters.recording import Recording
 from converters.simulate import (
     Simulator,
@@ -24,6 +27,7 @@ __all__ = [
     "Fidelity",
     "Graph",
     "GraphBuilder",
+    "LayerReport",
     "Recording",
     "Simulator",
     "Snapped",
@@ -37,6 +41,7 @@ __all__ = [
     "graph_hash",
     "load_certificate",
     "load_graph",
+    "loihi_report",
     "lowering",
     "open_simulator",
     "record_anml",
@@ -46,5 +51,7 @@ __all__ = [
     "simulate",
     "snap",
     "supported",
+    "to_native_nengo",
     "to_nengo",
+    "zero_reset",
 ]

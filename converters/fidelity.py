@@ -40,12 +40,15 @@ class LayerFidelity:
         max_membrane_difference: largest |difference| of the membranes over all slots; after a mismatch it holds
             the reset as well.
         first: the first mismatch, or None.
+        correlation: Pearson correlation of the spike counts over the T steps, of all samples and neurons; None where
+            one of the two has the same count everywhere.
     """
 
     slots: int
     mismatches: int
     max_membrane_difference: float
     first: Divergence | None
+    correlation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class Fidelity:
                     layer["mismatches"],
                     layer["max_membrane_difference"],
                     None if layer["first"] is None else Divergence(**layer["first"]),
+                    layer.get("correlation"),  # records of 0.1.0 do not have it
                 )
                 for name, layer in data["layers"].items()
             }
@@ -187,7 +191,18 @@ def _compare_layer(name: str, recording: Recording, reference: Recording) -> Lay
             silent = expected_membrane if spikes[slot] else membrane
             margin = abs(float(silent[slot]) - float(threshold))
         first = Divergence(sample, step, neuron, margin)
-    return LayerFidelity(spikes.size, mismatches, _max_difference(membrane, expected_membrane), first)
+    difference = _max_difference(membrane, expected_membrane)
+    return LayerFidelity(spikes.size, mismatches, difference, first, _count_correlation(spikes, expected))
+
+
+def _count_correlation(spikes: np.ndarray, expected: np.ndarray) -> float | None:
+    """Pearson correlation of the spike counts of (B, T, n), or None where one of them does not vary."""
+    counts, other = (s.sum(axis=1, dtype=np.float64).ravel() for s in (spikes, expected))
+    if counts.size == 0:
+        return None
+    counts, other = counts - counts.mean(), other - other.mean()
+    scale = np.sqrt((counts @ counts) * (other @ other))
+    return float(counts @ other / scale) if scale > 0 else None
 
 
 def _max_difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -49,6 +49,8 @@ _BACKENDS: dict[str, Build | str] = {
     "torch": "converters.torch_backend",
     "nengo": "converters.nengo_core",
     "nengo-dl": "converters.nengo_dl",
+    "nengo-native": "converters.native_nengo",
+    "loihi": "converters.loihi",
 }
 
 

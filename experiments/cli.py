@@ -100,7 +100,8 @@ def build_parser() -> ArgumentParser:
         default=None,
         metavar="NAME",
         # Written out, since to ask `converters.backends()` is to import torch.
-        help="simulators, of interpreter, torch, nengo, nengo-dl (default: export.backends of the run)",
+        help="simulators, of interpreter, torch, nengo, nengo-dl, nengo-native, loihi "
+        "(default: export.backends of the run)",
     )
     export.add_argument(
         "--check", type=int, default=None, metavar="N", help="held-out drawings to compare (default: export.samples)"
