@@ -5,7 +5,7 @@
 VENV := .venv
 PYTHON = $(firstword $(foreach name,python3.11 python3.10 python3,$(shell $(name) -c 'import sys; print(sys.executable if (3, 10) <= sys.version_info < (3, 12) else "")' 2>/dev/null)))
 STAMP := $(VENV)/.installed
-EXTRAS := dev,docs,loihi,nengo,report,tensorboard
+EXTRAS := dev,docs,loihi,nengo,nir,report,tensorboard
 
 .PHONY: setup demo test lint test-numpy2 docs clean
 

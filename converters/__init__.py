@@ -5,11 +5,14 @@ from converters.anml import record_anml
 from converters.certificate import Certificate, certify, load_certificate, save_certificate
 from converters.fidelity import Fidelity, compare
 from converters.from_torch import GraphBuilder, Wire, from_torch, lowering, supported
+from converters.gates import Lowered, lower_gates
 from converters.graph import Graph
 from converters.graph_io import graph_hash, load_graph, save_graph
 from converters.loihi import LayerReport, loihi_report
 from converters.native_nengo import to_native_nengo
 from converters.nengo_network import to_nengo
+from converters.nir_read import load_nir
+from converters.nir_write import LossyExportWarning, save_nir
 from converters.passes import Snapped, snap
 from converters.plain_lif import zero_reset
 from converters.recording import Recording
@@ -28,6 +31,8 @@ __all__ = [
     "Graph",
     "GraphBuilder",
     "LayerReport",
+    "LossyExportWarning",
+    "Lowered",
     "Recording",
     "Simulator",
     "Snapped",
@@ -41,13 +46,16 @@ __all__ = [
     "graph_hash",
     "load_certificate",
     "load_graph",
+    "load_nir",
     "loihi_report",
+    "lower_gates",
     "lowering",
     "open_simulator",
     "record_anml",
     "register",
     "save_certificate",
     "save_graph",
+    "save_nir",
     "simulate",
     "snap",
     "supported",
