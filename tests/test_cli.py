@@ -267,8 +267,8 @@ def test_the_default_folder_is_named_after_dataset_and_neuron(tmp_path, monkeypa
         ),
         (["--export.samples", "26"], "26 drawings were asked for, but 5 classes have 25 held-out drawings"),
         (
-            ["--export.backends", "[nengo, loihi]"],
-            "There is no export target 'loihi'; choose from interpreter, torch, ",
+            ["--export.backends", "[nengo, spinnaker]"],
+            "There is no export target 'spinnaker'; choose from interpreter, torch, ",
         ),
         (["--network.surrogate", "step"], "Unknown surrogate 'step'; known are fast_sigmoid, "),
     ],
@@ -418,7 +418,7 @@ def test_a_head_that_was_not_learned(run):
 # --- export
 
 
-@pytest.mark.parametrize("target", ["loihi", "nir", "Nengo"])
+@pytest.mark.parametrize("target", ["spinnaker", "nir", "Nengo"])
 def test_a_target_that_is_not_there(run, target):
     before = contents(run)
     assert refused("export", run, "--target", "interpreter", target) == (
