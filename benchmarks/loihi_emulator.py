@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks import machine
 from converters import compare, from_torch, simulate, zero_reset
+from converters.graph import Graph
 from converters.loihi import NAME, report_of
 from snn_anml.config import NetworkConfig
 from snn_anml.data import load_dataset
@@ -46,16 +47,21 @@ def train(model: ANML, x: Tensor, labels: Tensor, iterations: int, seed: int) ->
         optimizer.step()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Deviation on an emulated Loihi chip and in plain Nengo.")
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options that say which network and which drawings."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--widths", type=int, nargs=3, default=[8, 16, 16], help="channels of the convolutions")
     parser.add_argument("--steps", type=int, default=8, help="time steps an inference")
     parser.add_argument("--reset", choices=("zero", "subtract"), default="zero")
     parser.add_argument("--samples", type=int, default=40, help="drawings compared, at most 100")
     parser.add_argument("--iterations", type=int, default=150, help="batches of training; 0 for random weights")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/loihi_emulator.json")
-    options = parser.parse_args()
+    parser.add_argument("--save", action="store_true", help="write the results into benchmarks/results")
+    return parser
+
+
+def trained(options: argparse.Namespace) -> tuple[Graph, Tensor, np.ndarray]:
+    """The graph of the trained network, and drawings with their labels, (B, 1, 28, 28) and (B,)."""
     torch.set_num_threads(1)
     config = NetworkConfig(
         steps=options.steps, reset=options.reset, widths=tuple(options.widths), nm_widths=(8, 8, 8), slope=2.0
@@ -66,9 +72,13 @@ def main() -> None:
     x, labels = pictures(torch.from_numpy(data.images), label, drawing), torch.from_numpy(label)
     split = CLASSES * TRAINED_ON
     train(model, x[:split], labels[:split], options.iterations, options.seed)
-    x, label = x[split : split + options.samples], label[split : split + options.samples]
+    part = slice(split, split + options.samples)
+    return from_torch(model.eval()), x[part], label[part]
 
-    graph = from_torch(model.eval())
+
+def main() -> None:
+    options = arguments("Deviation on an emulated Loihi chip and in plain Nengo.").parse_args()
+    graph, x, label = trained(options)
     reference = simulate(graph, x)
     plain = zero_reset(graph)
     console, saved = Console(), {}

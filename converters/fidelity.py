@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class Fidelity:
         argmax_agreement: fraction of the samples with the same predicted class.
         accuracy: fraction of the samples classified rightly, or None without labels.
         reference_accuracy: the same for the reference.
+        host: names of the nodes that the target of the simulation leaves to the host computer.
+        cores: on a chip, how many each `LIF` node takes.
     """
 
     backend: str
@@ -76,6 +78,8 @@ class Fidelity:
     argmax_agreement: float
     accuracy: float | None = None
     reference_accuracy: float | None = None
+    host: tuple[str, ...] = ()
+    cores: dict[str, int] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
@@ -129,7 +133,8 @@ class Fidelity:
                 )
                 for name, layer in data["layers"].items()
             }
-            fields = {name: data[name] for name in cls.__dataclass_fields__ if name != "layers"}
+            fields = {name: data[name] for name in cls.__dataclass_fields__ if name not in ("layers", "host", "cores")}
+            fields |= {"host": tuple(data.get("host", ())), "cores": dict(data.get("cores", {}))}  # likewise
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"This is no fidelity record: {error!r}.") from None
         return cls(layers=layers, **fields)
@@ -170,6 +175,8 @@ def compare(recording: Recording, reference: Recording, labels: Any = None) -> F
         argmax_agreement=float(np.mean(predicted == expected)),
         accuracy=accuracy,
         reference_accuracy=reference_accuracy,
+        host=recording.host,
+        cores=recording.cores,
     )
 
 

@@ -47,8 +47,10 @@ def from_torch(
         module: an `snn_anml.ANML`; or a `torch.nn.Sequential`, nested at will, of the classes in `supported()`; or
             any module of such, if the order in which it runs them is stated, here or in its `forward_order`.
         steps: T, number of time steps; may be left out for a module that knows it, as ANML does.
-        example_input: (B, ...), only for the shape of one sample; likewise. (B, channels, length) for `Conv1d`.
-        encoding: how a sample enters, see `snn_anml.encoding`; likewise, otherwise `constant`.
+        example_input: (B, ...), only for the shape of one sample; likewise. (B, channels, length) for `Conv1d`. With
+            encoding `spikes` it is (B, T, ...), samples first; snnTorch has steps first: `x.transpose(0, 1)`.
+        encoding: how a sample enters, see `snn_anml.encoding`, or `spikes` for samples that are spike trains, see
+            `converters.events`; likewise, otherwise `constant`.
         order: the modules that one step of the module runs, each fed by the one before: dotted names, and modules
             where forward calls a function instead, as in `["conv1", "lif1", nn.Flatten(), "fc1", "lif2"]`. A
             module says the same by an attribute, or a method without arguments, `forward_order`. It is taken at its
@@ -65,21 +67,32 @@ def from_torch(
     if isinstance(module, KnowsItsInput):
         steps = module.steps if steps is None else steps
         encoding = module.encoding if encoding is None else encoding
-        shape = module.input_shape if example_input is None else tuple(example_input.shape[1:])
+        shape = module.input_shape if example_input is None else _shape_of(example_input, encoding, steps)
     elif steps is None or example_input is None:
         raise UserError(
             f"A {type(module).__name__} does not say how it is run; give from_torch steps=T and example_input=x."
         )
-    elif len(example_input.shape) < 2:
-        raise UserError(
-            f"example_input has shape {tuple(example_input.shape)}; give a batch of samples, (samples, ...)."
-        )
     else:
-        shape = tuple(example_input.shape[1:])
-    builder = GraphBuilder(encoding or "constant", tuple(int(n) for n in shape))
+        shape = _shape_of(example_input, encoding, steps)
+    builder = GraphBuilder(encoding or "constant", shape)
     if order is None:
         last = builder.lower(module, builder.input)
     else:
         last = builder.lower_in_order(module, order, builder.input)
     builder.add(Readout, last, name="readout")
     return Graph(tuple(builder.nodes.values()), steps)
+
+
+def _shape_of(example_input: Tensor | np.ndarray, encoding: Encoding | None, steps: int) -> Shape:
+    """Of one sample at one step."""
+    shape = tuple(int(n) for n in example_input.shape)
+    if encoding != "spikes":
+        if len(shape) < 2:
+            raise UserError(f"example_input has shape {shape}; give a batch of samples, (samples, ...).")
+        return shape[1:]
+    if len(shape) < 3 or shape[1] != steps:
+        raise UserError(
+            f"example_input has shape {shape}, but spike trains are (samples, {steps}, ...) for steps={steps}; of "
+            "(T, samples, ...), as snnTorch has them, give x.transpose(0, 1)."
+        )
+    return shape[2:]

@@ -1,4 +1,4 @@
-"""Gates without a network that drives them: as thresholds, or as constants, for what knows no gates."""
+"""Gates that do not change: their values, and gates as thresholds or as constants for what knows no gates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from converters.graph import LIF, Affine, Gate, Graph, Node, gate_index
-from converters.simulate import simulate
+from converters.interpreter import Interpreter
+from converters.simulate import Inputs, encode_inputs
 from snn_anml.errors import UserError
 
 CLOSED = np.finfo(np.float32).max
@@ -24,9 +24,7 @@ class Lowered(NamedTuple):
     constants: tuple[str, ...]
 
 
-def lower_gates(
-    graph: Graph, x: np.ndarray | torch.Tensor, into: Literal["threshold", "constant"] = "threshold"
-) -> Lowered:
+def lower_gates(graph: Graph, x: Inputs, into: Literal["threshold", "constant"] = "threshold") -> Lowered:
     """The network as its gates make it for each sample, without the network that drives them.
 
     A gate g > 0 that is the same at all steps multiplies the current, and so, as v starts at 0, the membrane: v = g u
@@ -39,7 +37,7 @@ def lower_gates(
 
     Args:
         graph: what to lower. Nodes that nothing needs any more are left out.
-        x: (B, *shape), the samples.
+        x: (B, *shape), the samples, as for `simulate`.
         into: `constant` makes all gates constants.
 
     Returns:
@@ -48,20 +46,42 @@ def lower_gates(
     Raises:
         UserError: a gate that changes from step to step, or samples that do not fit.
     """
-    gates = [node for node in graph.nodes if isinstance(node, Gate)]
-    for gate in gates:
-        if gate.inputs[1] not in graph.static:
-            raise UserError(
-                f"{gate.name} is gated by {gate.inputs[1]}, which changes from step to step: no threshold and no "
-                "constant does that. Keep the gates, and read the file with load_nir."
-            )
-    # Gates are the same at every step, so that one is enough.
-    values = simulate(Graph(graph.nodes, 1), x).values
-    found = {gate.name: values[gate.inputs[1]][:, 0] for gate in gates}
-    behind = _neurons_behind(graph, gates, found) if into == "threshold" else {}
-    graphs = tuple(_lowered(graph, behind, {k: v[i] for k, v in found.items()}) for i in range(len(x)))
-    names = [gate.name for gate in gates]
-    return Lowered(graphs, tuple(n for n in names if n in behind), tuple(n for n in names if n not in behind))
+    for gate in changing_gates(graph):
+        raise UserError(
+            f"{gate.name} is gated by {gate.inputs[1]}, which changes from step to step: no threshold and no "
+            "constant does that. Keep the gates, and read the file with load_nir."
+        )
+    encoded = encode_inputs(graph, x)
+    values = gate_values(graph, encoded)
+    behind = _neurons_behind(graph, values) if into == "threshold" else {}
+    graphs = tuple(_lowered(graph, behind, {k: v[i] for k, v in values.items()}) for i in range(encoded.shape[1]))
+    return Lowered(graphs, tuple(n for n in values if n in behind), tuple(n for n in values if n not in behind))
+
+
+def changing_gates(graph: Graph) -> tuple[Gate, ...]:
+    """The gates whose values differ from step to step."""
+    gates = (node for node in graph.nodes if isinstance(node, Gate) and node.inputs[1] not in graph.static)
+    return tuple(gate for gate in gates if constant_gate(graph, gate) is None)
+
+
+def gate_values(graph: Graph, encoded: np.ndarray) -> dict[str, np.ndarray]:
+    """What every gate multiplies by, (b, m) float32, one value a neuron or a channel; none of them changes.
+
+    Args:
+        graph: without `changing_gates`.
+        encoded: (T or 1, b, *shape), the samples as they enter the graph.
+    """
+    gates = graph.of_type(Gate)
+    if not gates:
+        return {}
+    first = Interpreter(replace(graph, steps=1)).run(encoded[:1])
+    return {gate.name: first.values[gate.inputs[1]][:, 0] for gate in gates}
+
+
+def gate_factors(graph: Graph, encoded: np.ndarray) -> dict[str, np.ndarray]:
+    """The same with one value a neuron, (b, n)."""
+    values = gate_values(graph, encoded)
+    return {g.name: values[g.name][:, gate_index(graph, g)] for g in graph.of_type(Gate) if isinstance(g, Gate)}
 
 
 def constant_gate(graph: Graph, gate: Gate) -> np.ndarray | None:
@@ -69,7 +89,7 @@ def constant_gate(graph: Graph, gate: Gate) -> np.ndarray | None:
     source = graph[gate.inputs[1]]
     if not isinstance(source, Affine) or source.weight.any():
         return None
-    return np.broadcast_to(source.bias, len(source.weight))[gate_index(graph, gate)]
+    return source.bias[gate_index(graph, gate)]
 
 
 def hidden_constants(graph: Graph) -> frozenset[str]:
@@ -97,22 +117,22 @@ def _as_constant(reader: Node, name: str, hidden: set[str]) -> bool:
     return reader.name in hidden or (isinstance(reader, Gate) and reader.inputs[0] != name)
 
 
-def _neurons_behind(graph: Graph, gates: list[Gate], values: dict[str, np.ndarray]) -> dict[str, list[LIF]]:
+def _neurons_behind(graph: Graph, values: dict[str, np.ndarray]) -> dict[str, list[LIF]]:
     """For every gate that thresholds can replace, the neurons whose thresholds those are."""
     found: dict[str, list[LIF]] = {}
-    for gate in reversed(gates):
+    for gate in reversed(values):
         behind: list[LIF] = []
         for reader in graph.nodes:
-            if isinstance(reader, LIF) and gate.name in reader.inputs:
+            if isinstance(reader, LIF) and gate in reader.inputs:
                 behind.append(reader)
-            elif reader.name in found and gate.name == reader.inputs[0] != reader.inputs[1]:
+            elif reader.name in found and gate == reader.inputs[0] != reader.inputs[1]:
                 behind += found[reader.name]
-            elif gate.name in reader.inputs:
+            elif gate in reader.inputs:
                 break
         else:
-            lowest = values[gate.name].min()
+            lowest = values[gate].min()
             if lowest > 0 or (lowest == 0 and all((neuron.threshold >= 0).all() for neuron in behind)):
-                found[gate.name] = behind
+                found[gate] = behind
     return found
 
 
@@ -127,7 +147,7 @@ def _lowered(graph: Graph, behind: dict[str, list[LIF]], values: dict[str, np.nd
             factors[neuron.name] = factors.get(neuron.name, 1.0) * factor
     taken = {node.name for node in graph.nodes}
     first = graph.nodes[0]
-    zero = Affine(_unused("nothing", taken), (first.name,), **nothing(graph.size(first.name)))
+    zero = Affine(unused("nothing", taken), (first.name,), **nothing(graph.size(first.name)))
     nodes: list[Node] = [first, zero]
     current: dict[str, str] = {}
     for node in graph.nodes[1:]:
@@ -136,7 +156,7 @@ def _lowered(graph: Graph, behind: dict[str, list[LIF]], values: dict[str, np.nd
             current[node.name] = node.inputs[0]
             continue
         if isinstance(node, Gate):
-            name = _unused(f"{node.name}.values", taken)
+            name = unused(f"{node.name}.values", taken)
             nodes.append(Affine(name, (zero.name,), **constant(values[node.name])))
             node = replace(node, inputs=(node.inputs[0], name))
         elif isinstance(node, LIF) and node.name in factors:
@@ -155,7 +175,8 @@ def _divided(threshold: np.ndarray, gate: np.ndarray) -> np.ndarray:
     return np.clip(quotient, -CLOSED, CLOSED).astype(np.float32)
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or one like it that is not taken."""
     while name in taken:
         name += "_"
     return name

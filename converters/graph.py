@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from snn_anml.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-Encoding = Literal["constant", "rate", "latency"]
+Encoding = Literal["constant", "rate", "latency", "spikes"]
 Reset = Literal["subtract", "zero", "none"]
 Function = Literal["relu", "sigmoid", "hard_sigmoid"]
 Shape = tuple[int, ...]
@@ -49,6 +49,8 @@ def _positions(
 @dataclass(frozen=True, eq=False)
 class Input(Node):
     """The encoded sample. `constant`: the same current at every step; otherwise spikes that change with t.
+
+    `spikes`: a sample is its own spike trains, (T, *shape), see `converters.events`.
 
     A sample of shape (channels, length) is a picture one pixel high to all other nodes, (channels, 1, length).
     """
@@ -120,10 +122,53 @@ class AvgPool2d(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class MaxPool2d(Node):
+    """Maximum over windows of `kernel` (height, width), moved by `stride`; incomplete windows dropped.
+
+    `padding` (height, width) is -infinity around the picture, at most half of the kernel, so that every window holds
+    a value.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def infer_shape(self, shapes: list[Shape]) -> Shape:
+        (shape,) = shapes
+        if len(shape) != 3:
+            raise UserError(f"{self.name}: expects (channels, height, width), but its input has shape {shape}.")
+        if any(2 * pad > size for pad, size in zip(self.padding, self.kernel, strict=True)):
+            raise UserError(f"{self.name}: a padding of {self.padding} is more than half of the kernel {self.kernel}.")
+        return (shape[0], *_positions(self.name, shape, self.kernel, self.stride, self.padding))
+
+
+@dataclass(frozen=True, eq=False)
 class Activation(Node):
     """`relu(x) = max(x, 0)`, `sigmoid(x) = 1 / (1 + exp(-x))`, `hard_sigmoid(x) = min(max(x / 4 + 1 / 2, 0), 1)`."""
 
     function: Function
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(Node):
+    """`y = step * min(max(rint(x / step), 0), levels)`: the nearest of `levels + 1` values from 0 on, ties to even.
+
+    `step` is rounded to float32, as all arithmetic is.
+    """
+
+    step: float
+    levels: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", float(np.float32(self.step)))
+
+    def infer_shape(self, shapes: list[Shape]) -> Shape:
+        if not (0 < self.step < np.inf and 1 <= self.levels <= 2**24):
+            raise UserError(
+                f"{self.name}: step = {self.step} and levels = {self.levels}, but a positive float32 and a number "
+                "from 1 to 2^24 are needed."
+            )
+        return shapes[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +219,12 @@ class Readout(Node):
 
 
 NODE_TYPES: dict[str, type[Node]] = {
-    cls.__name__: cls for cls in (Input, Conv2d, Affine, AvgPool2d, Activation, Gate, LIF, Integrator, Readout)
+    cls.__name__: cls
+    for cls in (Input, Conv2d, Affine, AvgPool2d, MaxPool2d, Activation, Quantize, Gate, LIF, Integrator, Readout)
 }
 STATEFUL = (LIF, Integrator)
 SYNAPSES = (Conv2d, Affine)
+_WORDS = {"encoding": get_args(Encoding), "reset": get_args(Reset), "function": get_args(Function)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,24 +232,23 @@ class Graph:
     """Nodes in the order of computation, run for `steps` steps. The last node is the one `Readout`.
 
     Raises `UserError` for a node that names an unknown or later input, for shapes that do not fit, for a name
-    used twice, and for a graph without exactly one `Input` (the first node) and one `Readout` (the last).
+    used twice, for a field that is not what its node says, for steps that are no whole number from 1 on, and for a
+    graph without exactly one `Input` (the first node) and one `Readout` (the last).
     """
 
     nodes: tuple[Node, ...]
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps = {self.steps}; a graph runs for at least one step.")
+        if not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
+            raise UserError(f"steps = {self.steps}; a graph runs for a whole number of steps, at least one.")
         kinds = [type(node) for node in self.nodes]
         if kinds.count(Input) != 1 or kinds.count(Readout) != 1 or kinds[0] is not Input or kinds[-1] is not Readout:
             raise UserError("A graph begins with its one Input and ends with its one Readout.")
         for node, _ in self.walk():
-            for f in fields(node):
-                value = getattr(node, f.name)
-                if isinstance(value, np.ndarray) and (value.dtype != np.float32 or not np.isfinite(value).all()):
-                    raise UserError(f"{node.name}.{f.name} must be finite float32, but is {value.dtype}.")
-        _ = self.shapes
+            _check_fields(node)
+        for node in self.nodes:
+            _check_sizes(node, self.size(node.name))
 
     def walk(self) -> Iterator[tuple[Node, tuple[Node, ...]]]:
         """Every node with the nodes that feed it, in the order of computation."""
@@ -250,6 +296,28 @@ class Graph:
             if node.name == name:
                 return node
         raise KeyError(name)
+
+
+def _check_fields(node: Node) -> None:
+    """Refuses arrays that are none or not finite float32, and words that mean nothing."""
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if f.type in ("np.ndarray", np.ndarray) and not isinstance(value, np.ndarray):
+            raise UserError(f"{node.name}.{f.name} is {value!r}; it must be np.array(value, np.float32).")
+        if isinstance(value, np.ndarray) and (value.dtype != np.float32 or not np.isfinite(value).all()):
+            raise UserError(f"{node.name}.{f.name} must be finite float32, but is {value.dtype}.")
+        if f.name in _WORDS and value not in _WORDS[f.name]:
+            raise UserError(f"{node.name}.{f.name} is {value!r}; known are {', '.join(_WORDS[f.name])}.")
+
+
+def _check_sizes(node: Node, size: int) -> None:
+    """Refuses biases other than one an output, and parameters of neurons other than one, or one a neuron."""
+    for name in ("bias", "beta", "threshold"):
+        value = getattr(node, name, None)
+        if value is not None:
+            wanted = [(len(node.weight),)] if isinstance(node, SYNAPSES) else [(), (1,), (size,)]
+            if value.shape not in wanted:
+                raise UserError(f"{node.name}.{name} has shape {value.shape}, but must have {wanted[-1]}.")
 
 
 def part(name: str) -> str:

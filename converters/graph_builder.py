@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converters.graph import Encoding, Input, Node, Shape
+from converters.gates import constant, nothing
+from converters.graph import Affine, Encoding, Gate, Input, Node, Shape
 from snn_anml.errors import UserError
 
 
@@ -76,6 +77,7 @@ class GraphBuilder:
         self.shapes: dict[str, Shape] = {}
         self.place = ""
         self.input = Wire(self.add(Input, name="input", shape=shape, encoding=encoding).name, shape)
+        self._nothing: Wire | None = None
         self._stateful: set[int] = set()
 
     def add(self, kind: type[Node], *sources: Wire, name: str | None = None, **fields: Any) -> Wire:
@@ -98,6 +100,19 @@ class GraphBuilder:
         """Replaces fields of a node in place, as folding a normalisation does."""
         self.nodes[source.name] = replace(self.nodes[source.name], **fields)
         return source
+
+    def scaled(self, source: Wire, factor: np.ndarray, name: str) -> Wire:
+        """The value times constants, (n,), as a gate of this name; one a channel where that is enough."""
+        factor = factor.astype(np.float32)
+        if (factor == 1).all():
+            return source
+        if self._nothing is None:
+            size = int(np.prod(self.input.shape))
+            self._nothing = self.add(Affine, self.input, name="nothing", **nothing(size))
+        rows = factor.reshape(self.shapes[source.name][0], -1)
+        values = rows[:, 0] if (rows == rows[:, :1]).all() else factor
+        gate = self.add(Affine, self._nothing, name=f"{name}.values", **constant(values))
+        return self.add(Gate, source, gate, name=name)
 
     def read_by(self, source: Wire) -> list[str]:
         """Names of the nodes that read a node."""

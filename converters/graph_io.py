@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from converters.graph import NODE_TYPES, SCHEMA_VERSION, Graph, Node
+from converters.graph import NODE_TYPES, SCHEMA_VERSION, Graph, Input, MaxPool2d, Node, Quantize
 from snn_anml.checkpoint import sorted_header
 from snn_anml.errors import UserError
 from snn_anml.files import write_whole
 
 FORMAT = "snn-anml-graph"
 
-# Fields of version 2. Where they say nothing they are left out and the file is of version 1, so that a graph without
-# them keeps its hash, and programs that do not know them read it.
+# Fields of version 2, left out where they say nothing; nodes of version 3, and its encoding `spikes`. A file is of the
+# first version that has all its graph needs, so that a graph without them keeps its hash, and programs that do not
+# know them read it.
 LATER_FIELDS = {"dilation": (1, 1), "groups": 1}
+LATER_NODES = (MaxPool2d, Quantize)
 
 
 def save_graph(graph: Graph, path: str | Path) -> None:
     """Writes a graph, exactly and atomically."""
-    description, tensors = _take_apart(graph)
+    description, tensors = take_apart(graph)
     metadata = {
         "format": FORMAT,
         "schema": str(json.loads(description)["schema"]),
@@ -66,19 +69,22 @@ def load_graph(path: str | Path) -> Graph:
         )
     if metadata.get("sha256") != _hash(metadata.get("graph", ""), tensors):
         raise UserError(f"{path} is damaged: its content does not have the hash it was written with.")
-    return _put_together(json.loads(metadata["graph"]), tensors)
+    return put_together(json.loads(metadata["graph"]), tensors)
 
 
 def graph_hash(graph: Graph) -> str:
     """sha256 of everything that defines a graph, hexadecimal; independent of the file format."""
-    return _hash(*_take_apart(graph))
+    return _hash(*take_apart(graph))
 
 
-def _take_apart(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
+def take_apart(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
+    """A graph as JSON, and the arrays of its nodes under `node.field`."""
     tensors: dict[str, np.ndarray] = {}
     nodes, version = [], 1
     for node in graph.nodes:
         entry: dict[str, Any] = {"type": type(node).__name__}
+        if isinstance(node, LATER_NODES) or (isinstance(node, Input) and node.encoding == "spikes"):
+            version = 3
         for field in fields(node):
             value = getattr(node, field.name)
             if isinstance(value, np.ndarray):
@@ -86,13 +92,15 @@ def _take_apart(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
             elif field.name not in LATER_FIELDS:
                 entry[field.name] = value
             elif value != LATER_FIELDS[field.name]:
-                entry[field.name], version = value, SCHEMA_VERSION
+                entry[field.name], version = value, max(version, 2)
         nodes.append(entry)
     description = {"schema": version, "steps": int(graph.steps), "nodes": nodes}
-    return json.dumps(description, sort_keys=True, separators=(",", ":"), default=int), tensors
+    return json.dumps(description, sort_keys=True, separators=(",", ":"), default=np.generic.item), tensors
 
 
-def _put_together(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> Graph:
+def put_together(description: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Graph:
+    """The graph of `take_apart`, from the parsed JSON."""
+
     def as_tuple(value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 

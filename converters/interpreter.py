@@ -6,6 +6,7 @@ are computed once.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from converters.graph import (
     Graph,
     Input,
     Integrator,
+    MaxPool2d,
     Node,
+    Quantize,
     Readout,
     gate_index,
 )
@@ -65,6 +68,15 @@ def avg_pool2d(x: np.ndarray, node: AvgPool2d) -> np.ndarray:
     return windows.sum(axis=(4, 5), dtype=np.float32) * np.float32(1 / np.prod(node.kernel))
 
 
+def max_pool2d(x: np.ndarray, node: MaxPool2d) -> np.ndarray:
+    """Maximum of each window of x (b, channels, height, width), first down, then across: no order rounds anything."""
+    (pad_h, pad_w), (height, width), (step_h, step_w) = node.padding, node.kernel, node.stride
+    x = np.pad(x, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)), constant_values=-np.inf)
+    down, across = x.shape[2] - height + 1, x.shape[3] - width + 1  # where windows may start
+    x = reduce(np.maximum, [x[:, :, i : i + down : step_h] for i in range(height)])
+    return reduce(np.maximum, [x[..., j : j + across : step_w] for j in range(width)])
+
+
 def activation(x: np.ndarray, function: Function) -> np.ndarray:
     """`relu`, `sigmoid` or `hard_sigmoid`, element by element."""
     if function == "relu":
@@ -73,6 +85,12 @@ def activation(x: np.ndarray, function: Function) -> np.ndarray:
         return np.minimum(np.maximum(x * np.float32(0.25) + np.float32(0.5), np.float32(0)), np.float32(1))
     with np.errstate(over="ignore"):  # exp overflows to infinity, and the quotient to the right limit, zero
         return np.float32(1) / (np.float32(1) + np.exp(-x))
+
+
+def quantize(x: np.ndarray, step: float, levels: int) -> np.ndarray:
+    """`step * min(max(rint(x / step), 0), levels)`, in the precision of x."""
+    kind = x.dtype.type
+    return kind(step) * np.clip(np.rint(x / kind(step)), kind(0), kind(levels))
 
 
 def gate(current: np.ndarray, values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -117,8 +135,12 @@ class Interpreter:
             return affine(sources[0], node)
         if isinstance(node, AvgPool2d):
             return avg_pool2d(sources[0], node)
+        if isinstance(node, MaxPool2d):
+            return max_pool2d(sources[0], node)
         if isinstance(node, Activation):
             return activation(sources[0], node.function)
+        if isinstance(node, Quantize):
+            return quantize(sources[0], node.step, node.levels)
         if isinstance(node, Gate):
             return gate(sources[0], sources[1], self.index[node.name])
         if isinstance(node, LIF):

@@ -1,7 +1,6 @@
 """Backend `loihi`: nengo-loihi's emulator of a Loihi chip, one sample after the other.
 
 What runs where is said in `converters.loihi_layers`, and how it is divided among cores in `converters.loihi_blocks`.
-A bias is one relay neuron that spikes at every step, from the step on at which the first spikes of the sample arrive.
 A gate that is constant over T is a threshold divided by it, set before every sample.
 
 The chip rounds (`converters.loihi_chip`), so no equal spikes are promised; `loihi_report` says how far each layer is
@@ -12,46 +11,71 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from converters.fidelity import Fidelity, compare
+from converters.gates import gate_factors
 from converters.graph import Graph, Readout
 from converters.interpreter import Interpreter
-from converters.loihi_blocks import Load, divide
+from converters.loihi_blocks import Division, Load, divide
 from converters.loihi_chip import Chip, layer_sizes
-from converters.loihi_layers import TARGET, chip_layers, host_layers
-from converters.plain_lif import Replay, constant_gates
+from converters.loihi_layers import TARGET, ChipLayer, chip_layers, host_layers, host_nodes
+from converters.plain_lif import Replay
 from converters.recording import Recording
-from converters.simulate import simulate
+from converters.simulate import Inputs, simulate
 from snn_anml.errors import UserError
 
 NAME = "loihi"
 
 
+def check(graph: Graph) -> None:
+    """Refuses what the chip cannot compute, and layers that fit no core; needs no nengo-loihi.
+
+    Raises:
+        UserError: see `converters.loihi_layers.chip_layers` and `converters.loihi_blocks.divide`.
+    """
+    _placed(graph)
+
+
+def _placed(graph: Graph) -> tuple[tuple[ChipLayer, ...], dict[str, Division]]:
+    """The layers on the chip, and their cores."""
+    layers = chip_layers(graph)
+    return layers, divide(layer_sizes(layers))
+
+
 class LoihiEngine:
-    """A chip, brought to rest before every sample, and the host before and behind it."""
+    """A chip, brought to rest before every sample, and the host before and behind it.
+
+    Attributes:
+        host: names of the nodes that the host computes.
+        cores: how many each layer on the chip takes.
+    """
 
     def __init__(self, graph: Graph, target: str = "sim") -> None:
-        self.graph, self.layers = graph, chip_layers(graph)
-        self.chip = Chip(self.layers, divide(layer_sizes(self.layers)), target)
-        first = graph.nodes[0].name
-        host = {first, *graph.static, *host_layers(graph)}
-        nodes = [node for node in graph.nodes[:-1] if node.name in host]
-        self.host = Interpreter(Graph((*nodes, Readout(graph.nodes[-1].name, (nodes[-1].name,))), graph.steps))
+        self.layers, divisions = _placed(graph)
+        self.graph, self.host = graph, host_nodes(graph, self.layers)
+        self.cores = {name: len(division.loads) for name, division in divisions.items()}
+        self.chip = Chip(self.layers, divisions, target)
+        before = {graph.nodes[0].name, *graph.static, *host_layers(graph)}
+        nodes = [node for node in graph.nodes[:-1] if node.name in before]
+        self.before = Interpreter(Graph((*nodes, Readout(graph.nodes[-1].name, (nodes[-1].name,))), graph.steps))
 
     def run(self, encoded: np.ndarray) -> Recording:
         """Runs from rest; encoded (T or 1, b, *shape) float32."""
         graph, samples = self.graph, encoded.shape[1]
-        sources = self.host.run(encoded).spikes
+        sources = self.before.run(encoded).spikes
         if graph.nodes[0].name not in graph.static:
             sources[graph.nodes[0].name] = encoded.reshape(len(encoded), samples, -1).swapaxes(0, 1) > 0
-        gates = constant_gates(graph, encoded)
-        for gate, factors in gates.items():
-            if factors.min() < 0:
-                raise UserError(f"{gate} is {factors.min():.3g} for a sample, and a threshold on {TARGET} is above 0.")
+        gates = {name: factors.astype(np.float64) for name, factors in gate_factors(graph, encoded).items()}
+        for gate in (name for layer in self.layers for name in layer.gates):
+            if gates[gate].min() < 0:
+                raise UserError(
+                    f"{gate} is {gates[gate].min():.3g} for a sample, and a threshold on {TARGET} is above 0; train "
+                    "with gates that are never negative, as those of a sigmoid."
+                )
         runs = [
             self._run_one({name: x[i] for name, x in sources.items()}, {name: x[i] for name, x in gates.items()})
             for i in range(samples)
@@ -66,14 +90,12 @@ class LoihiEngine:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One sample: spikes (T, n) of what the host sends, and factors (n,); spikes and membranes (T, n) of layers."""
         T, chip = self.graph.steps, self.chip
-        factors = {layer.name: np.ones(()) if layer.gate is None else gates[layer.gate] for layer in self.layers}
+        factors = {layer.name: prod((gates[gate] for gate in layer.gates), start=np.ones(())) for layer in self.layers}
         with np.errstate(divide="ignore"):  # a gate of 0 shuts its neuron for good
             chip.restart({layer.name: layer.neuron.threshold / factors[layer.name] for layer in self.layers})
         for t in range(T):
             for name in chip.sources:
                 chip.send(name, t + 1, np.flatnonzero(sources[name][t]))
-            for layer in self.layers:
-                chip.send_bias(layer.name, t + layer.depth)
         seen: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {layer.name: [] for layer in self.layers}
         for t in range(T + max(layer.depth for layer in self.layers)):
             chip.step()
@@ -114,12 +136,12 @@ class LayerReport(NamedTuple):
     correlation: float | None
 
 
-def loihi_report(graph: Graph, inputs: np.ndarray | torch.Tensor, seed: int = 0) -> tuple[LayerReport, ...]:
+def loihi_report(graph: Graph, inputs: Inputs, seed: int = 0) -> tuple[LayerReport, ...]:
     """How far every layer is from the graph when it runs on the chip, and how many cores it takes.
 
     Args:
         graph: what to run.
-        inputs: (B, *shape), as for `simulate`.
+        inputs: as for `simulate`.
         seed: of the generator that draws rate-coded spikes.
 
     Raises:
@@ -131,7 +153,7 @@ def loihi_report(graph: Graph, inputs: np.ndarray | torch.Tensor, seed: int = 0)
 
 def report_of(graph: Graph, fidelity: Fidelity) -> tuple[LayerReport, ...]:
     """A comparison of backend `loihi` on this graph, with the cores of every layer."""
-    divisions = divide(layer_sizes(chip_layers(graph)))
+    _, divisions = _placed(graph)
     report = []
     for name, layer in fidelity.layers.items():
         loads = divisions[name].loads if name in divisions else ()

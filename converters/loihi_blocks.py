@@ -154,13 +154,11 @@ class LayerSize:
         name: of the layer.
         source: name of the layer, or of the input, whose spikes it receives.
         synapse: how they arrive.
-        relay: whether one more axon brings a bias.
     """
 
     name: str
     source: str
     synapse: Shared | Full
-    relay: bool
 
     @property
     def shape(self) -> Shape:
@@ -234,6 +232,4 @@ def divide(layers: Sequence[LayerSize]) -> dict[str, Division]:
 
 def _load(layer: LayerSize, block: Block, readers: list[tuple[Shared | Full, tuple[Block, ...]]]) -> Load:
     out = sum(synapse.slots * synapse.axons_from(block, other) for synapse, others in readers for other in others)
-    neurons = size(block)
-    bits = layer.synapse.bits(block) + (memory(np.array([neurons]), -1) if layer.relay else 0)
-    return Load(neurons, int(layer.synapse.axons(block).sum()) + layer.relay, out, bits)
+    return Load(size(block), int(layer.synapse.axons(block).sum()), out, layer.synapse.bits(block))

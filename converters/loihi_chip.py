@@ -2,6 +2,9 @@
 
 A sample is a matter of the host, and so are its thresholds: nengo-loihi has no reset, and this class sets the state
 of the emulator itself. Weights have 8 bits in a block, decays are multiples of 1/4096, thresholds of 64 units.
+
+A bias is the one of the chip's compartments, of 12 bits. So that it does not act before the first spikes of the sample
+arrive, a layer is held at rest until then by the count of its refractory period.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from converters.loihi_blocks import Division, Full, LayerSize, Shared
 from converters.loihi_layers import ChipLayer
 from converters.nengo_dl import import_nengo_dl
 from converters.nengo_network import import_nengo
-from snn_anml.errors import MissingExtraError
+from snn_anml.errors import MissingExtraError, UserError
 
 DT = 1.0
 """One step of the chip is one step of the graph, and a spike is 1 high."""
@@ -27,17 +30,20 @@ DT = 1.0
 THRESHOLD_UNIT, THRESHOLD_MAX = 64, 2**17 - 1
 """A threshold is 1 to THRESHOLD_MAX units (nengo_loihi.builder.discretize.vth_to_manexp)."""
 
-THRESHOLD_RANGE = 1 / 255, 256
-"""Thresholds, relative to the largest weight, that the integers of a block are scaled for: 1 to 2^16 units."""
+DECAY_STEPS = 4096
+"""The chip multiplies a membrane by whole multiples of 1 / DECAY_STEPS, at least one of them."""
 
 DENSE = 0.5
 """A matrix with more weights than this fraction is sent whole."""
 
 # What nengo-loihi warns of by construction here: (category, start of the message).
 EXPECTED_WARNINGS = (
-    # A synapse with small weights, beside one with large ones in the same block; the deviation is in the report.
+    # Thresholds so large that weights get less than 8 bits; the deviation is in the report.
     (UserWarning, r"Lost \d+ extra bits in weight rounding"),
 )
+
+OVERFLOW = r"Overflow in "
+"""What nengo-loihi warns of when a number has too many bits, before it goes on with those that are left."""
 
 
 def import_nengo_loihi() -> ModuleType:
@@ -75,17 +81,22 @@ def layer_sizes(layers: tuple[ChipLayer, ...]) -> list[LayerSize]:
             reaches = layer.matrix != 0
             reaches = np.ones_like(reaches) if reaches.mean() > DENSE else reaches
             synapse = Full(layer.source_shape, layer.shape, reaches)
-        sizes.append(LayerSize(layer.name, layer.source, synapse, bool(layer.bias.any())))
+        sizes.append(LayerSize(layer.name, layer.source, synapse))
     return sizes
 
 
-def scaled_for(layer: ChipLayer) -> np.ndarray:
-    """Thresholds (n,) that a layer is built with; those of a sample are set before it."""
-    weights = layer.matrix if layer.kernel is None else layer.kernel
-    assert weights is not None
-    largest = float(max(np.abs(weights).max(), np.abs(layer.bias).max())) or 1.0
-    low, high = THRESHOLD_RANGE
-    return np.clip(layer.neuron.threshold * layer.scale, low * largest, high * largest)
+@contextmanager
+def overflow_refused() -> Iterator[None]:
+    """Makes an overflow of the chip's integers a `UserError`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", OVERFLOW)
+        try:
+            yield
+        except UserWarning as overflow:
+            raise UserError(
+                f"{overflow} of the Loihi emulator: more weights arrive at a neuron in one step than its 21 bits hold, "
+                "about 257 of the largest; train for fewer spikes, or for weights of which fewer are large."
+            ) from None
 
 
 class Chip:
@@ -102,7 +113,7 @@ class Chip:
         self.layers = {layer.name: layer for layer in layers}
         self.loihi: Any = import_nengo_loihi()
         self.sources: dict[str, Any] = {}
-        self.relays: dict[str, Any] = {}
+        self.integers = target == "sim"
         network, ensembles = self._network(divisions)
         with expected_warnings_ignored():
             self.simulator = self.loihi.Simulator(network, dt=DT, target=target, progress_bar=False)
@@ -116,8 +127,10 @@ class Chip:
             for core, block in zip(self.model.objs[ensemble]["in"], divisions[name].blocks, strict=True):
                 among = self.emulator.block_info.slices[core]
                 place[neurons[block].ravel()] = np.arange(among.start, among.stop)
-                scale[neurons[block].ravel()] = core.discretize_info["v_scale"] if target == "sim" else 1
+                scale[neurons[block].ravel()] = core.discretize_info["v_scale"] if self.integers else 1
             self.places[name], self.scales[name] = place, scale * self.layers[name].scale
+        self.decays = self.emulator.compartment.decay_v.copy()
+        self.before = self.emulator.compartment.voltage.copy()
 
     def _network(self, divisions: Mapping[str, Division]) -> tuple[Any, dict[str, Any]]:
         """The network and its ensembles."""
@@ -132,9 +145,9 @@ class Chip:
                 ensemble = nengo.Ensemble(
                     n,
                     1,
-                    neuron_type=ChipLIF(np.array(np.broadcast_to(layer.neuron.beta, n)), scaled_for(layer)),
+                    neuron_type=ChipLIF(np.array(np.broadcast_to(layer.neuron.beta, n)), np.full(n, layer.span)),
                     gain=np.ones(n),
-                    bias=np.zeros(n),
+                    bias=layer.bias,
                     encoders=np.ones((n, 1)),
                     label=name,
                 )
@@ -147,9 +160,6 @@ class Chip:
                         self.sources[layer.source] = spike_source(size, label=layer.source)
                     source = self.sources[layer.source]
                 nengo.Connection(source, ensemble.neurons, transform=self._transform(layer), synapse=None)
-                if layer.bias.any():
-                    self.relays[name] = relay = spike_source(1, label=f"{name}.bias")
-                    nengo.Connection(relay, ensemble.neurons, transform=layer.bias[:, None], synapse=None)
                 ensembles[name] = ensemble
         return network, ensembles
 
@@ -172,34 +182,52 @@ class Chip:
         return nengo.Sparse(layer.matrix.shape, init=coo_matrix(layer.matrix))
 
     def restart(self, thresholds: Mapping[str, np.ndarray]) -> None:
-        """Brings all compartments to rest and sets thresholds, () or (n,) in units of the graph, infinity for never."""
+        """Brings all compartments to rest and sets thresholds, () or (n,) in units of the graph, infinity for never.
+
+        A neuron whose threshold is out of the chip's range keeps nothing of its membrane, which then stays below.
+        """
         state = self.emulator.compartment
-        for array in (state.input, state.current, state.voltage, state.spiked, state.ref_count):
+        for array in (state.input, state.current, state.voltage, state.spiked):
             array[...] = 0
+        state.decay_v[...] = self.decays
         for name, threshold in thresholds.items():
-            scaled = threshold * self.scales[name]
-            if state.vth.dtype == np.int32:
-                scaled = THRESHOLD_UNIT * np.clip(np.round(scaled / THRESHOLD_UNIT), 1, THRESHOLD_MAX)
-            state.vth[self.places[name]] = scaled
+            place, scaled = self.places[name], threshold * self.scales[name]
+            if self.integers:
+                units = np.round(scaled / THRESHOLD_UNIT)
+                state.decay_v[place[units > THRESHOLD_MAX]] = DECAY_STEPS - 1
+                scaled = THRESHOLD_UNIT * np.clip(units, 1, THRESHOLD_MAX)
+            state.vth[place] = scaled
+            state.ref_count[place] = self.layers[name].depth
+        for source in self.sources.values():
+            self.model.spike_targets[source].spikes.clear()
 
     def send(self, source: str, step: int, neurons: np.ndarray) -> None:
         """Lets neurons of a source spike so that the spikes arrive `step` steps after the next one."""
         if len(neurons):
             self.model.spike_targets[self.sources[source]].add_spikes(self.emulator.t + step, neurons)
 
-    def send_bias(self, layer: str, step: int) -> None:
-        """Lets the bias of a layer, if it has one, arrive `step` steps after the next one."""
-        if layer in self.relays:
-            self.model.spike_targets[self.relays[layer]].add_spikes(self.emulator.t + step, np.zeros(1, int))
-
     def step(self) -> None:
-        """Advances by one step."""
-        self.emulator.step()
+        """Advances by one step.
+
+        Raises:
+            UserError: more weights arrived at a neuron than its integers hold.
+        """
+        self.before = self.emulator.compartment.voltage.copy()
+        with overflow_refused():
+            self.emulator.step()
 
     def read(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        """Spikes, (n,) bool, and membranes after the reset, (n,) in units of the graph, of a layer after a step."""
-        state, place = self.emulator.compartment, self.places[layer]
-        return state.spiked[place], state.voltage[place] / self.scales[layer]
+        """Spikes (n,) bool, and membranes (n,) in units of the graph, of a layer after a step.
+
+        The chip resets in the step of the spike. Where the graph resets later, the membrane is that before the reset.
+        """
+        state, place, neuron = self.emulator.compartment, self.places[layer], self.layers[layer].neuron
+        spikes, membrane = state.spiked[place], state.voltage[place]
+        if neuron.reset_delay or neuron.reset == "none":
+            kept = self.before[place] * (1 - state.decay_v[place] / (DECAY_STEPS if self.integers else 1))
+            kept = np.trunc(kept) if self.integers else kept
+            membrane = np.where(spikes, kept + state.current[place] + state.bias[place], membrane)
+        return spikes, membrane / self.scales[layer]
 
     def close(self) -> None:
         """Closes the simulator."""

@@ -10,8 +10,7 @@ from nengo.params import NdarrayParam
 from nengo_loihi.builder.builder import Builder
 from nengo_loihi.builder.inputs import ChipReceiveNeurons
 
-DECAY_STEPS = 4096
-"""The chip multiplies a membrane by whole multiples of 1 / DECAY_STEPS, at least one of them."""
+from converters.loihi_chip import DECAY_STEPS
 
 
 class ChipLIF(NeuronType):

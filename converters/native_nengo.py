@@ -20,22 +20,20 @@ A gate that is the same at every step is a factor on the current, and so a thres
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from converters.graph import LIF, Activation, Gate, Graph, Input, Integrator, Readout
-from converters.nengo_network import _NetworkBuilder, import_nengo, without_decoder_cache
-from converters.plain_lif import Replay, check_gates, check_plain, constant_gates, zero_reset
-from converters.recorder import read_out
-from converters.recording import Recording
-from converters.simulate import encode_inputs
+from converters.gates import constant_gate, gate_factors
+from converters.graph import LIF, Activation, Gate, Graph, Input, Integrator, MaxPool2d, Node, Quantize, Readout
+from converters.nengo_network import NetworkBuilder, import_nengo
+from converters.plain_lif import check_gates, check_plain, zero_reset
+from converters.simulate import encode_inputs, sample_shape
 from snn_anml.errors import UserError
 
-NAME = "nengo-native"
 DT = 0.001
 """Time step, s: Nengo's own. An amplitude of DT makes spikes 1 high, so that weights are the trained ones."""
 
@@ -60,6 +58,28 @@ def used_nodes(graph: Graph) -> set[str]:
     return used
 
 
+def check(graph: Graph) -> None:
+    """Refuses what plain Nengo cannot compute; needs no Nengo.
+
+    Raises:
+        UserError: gates that change from step to step, neurons that are not `nengo.LIF`, or another such node.
+    """
+    check_gates(graph, "plain Nengo")
+    used = used_nodes(graph)
+    for node in graph.nodes:
+        if isinstance(node, LIF):
+            check_plain(node, "nengo.LIF")
+        elif node.name in used and (isinstance(node, (MaxPool2d, Quantize)) or _is_hard_sigmoid(node)):
+            raise UserError(
+                f"{node.name} is a {getattr(node, 'function', type(node).__name__)} between layers, which plain Nengo "
+                "does not have; the backends interpreter, torch, nengo and nengo-dl do."
+            )
+
+
+def _is_hard_sigmoid(node: Node) -> bool:
+    return isinstance(node, Activation) and node.function == "hard_sigmoid"
+
+
 def to_native_nengo(
     graph: Graph,
     approximate: bool = False,
@@ -71,7 +91,8 @@ def to_native_nengo(
     Args:
         graph: what to convert.
         approximate: take resets to zero for other ones; see `zero_reset`.
-        sample: (*shape), what the input shows, and where the values of the gates come from; zeros without it.
+        sample: (*shape), or (T, *shape) of spike trains: what the input shows, and where the values of the gates come
+            from; zeros without it.
         seed: of the generator that draws rate-coded spikes.
 
     Returns:
@@ -82,14 +103,12 @@ def to_native_nengo(
         MissingExtraError: Nengo is not installed.
     """
     graph = zero_reset(graph) if approximate else graph
-    node = graph.nodes[0]
-    assert isinstance(node, Input)
     if sample is None:
-        if graph.of_type(Gate):
+        if any(constant_gate(graph, node) is None for node in graph.nodes if isinstance(node, Gate)):
             raise UserError(
                 "The gates of this graph follow from the input; hand one over: to_native_nengo(graph, sample=...)."
             )
-        sample = np.zeros(node.shape, np.float32)
+        sample = np.zeros(sample_shape(graph), np.float32)
     return export_native(graph, encode_inputs(graph, torch.as_tensor(sample)[None], seed)).network
 
 
@@ -127,14 +146,26 @@ class NativeExport:
     output: Any = None
 
 
-def export_native(graph: Graph, encoded: np.ndarray, currents: bool = False) -> NativeExport:
-    """Builds the network for one sample, encoded (T or 1, 1, *shape); with `currents`, those are probed, too."""
-    nengo = import_nengo()
-    check_gates(graph, "plain Nengo")
-    gates = {name: values[0] for name, values in constant_gates(graph, encoded).items()}
-    used = used_nodes(graph)
+def export_native(graph: Graph, encoded: np.ndarray) -> NativeExport:
+    """Builds the network for one sample, encoded (T or 1, 1, *shape)."""
+    check(graph)
+    sample = encoded.reshape(len(encoded), -1).astype(np.float64)
+    shown = sample[0] if len(sample) == 1 else import_nengo().processes.PresentInput(sample, DT)
+    return build_network(graph, shown, {name: values[0] for name, values in gate_factors(graph, encoded).items()})
+
+
+def build_network(graph: Graph, shown: Any, gates: Mapping[str, Any], currents: bool = False) -> NativeExport:
+    """Builds the network.
+
+    Args:
+        graph: that passes `check`.
+        shown: the output of the input Node.
+        gates: for every gate its factors, (n,), or what makes the output of its Node from the current.
+        currents: whether to probe those of the neurons, too.
+    """
+    nengo, used = import_nengo(), used_nodes(graph)
     with nengo.Network(label="spiking network", seed=0) as network:
-        builder = _NativeBuilder(nengo, graph, encoded[:, 0], gates, currents)
+        builder = _NativeBuilder(nengo, graph, shown, gates, currents)
         for node in graph.nodes:
             if node.name in used:
                 builder.add(node)
@@ -143,42 +174,44 @@ def export_native(graph: Graph, encoded: np.ndarray, currents: bool = False) -> 
     return NativeExport(network, builder.spikes, builder.layers, output)
 
 
-class _NativeBuilder(_NetworkBuilder):
+class _NativeBuilder(NetworkBuilder):
     """Adds one node after the other, those of `converters.nengo_network` where they are Nengo's own."""
 
-    def __init__(
-        self, nengo: ModuleType, graph: Graph, sample: np.ndarray, gates: Mapping[str, np.ndarray], currents: bool
-    ) -> None:
+    def __init__(self, nengo: ModuleType, graph: Graph, shown: Any, gates: Mapping[str, Any], currents: bool) -> None:
         super().__init__(nengo, graph)
-        self.sample, self.gates, self.currents = sample.reshape(len(sample), -1).astype(np.float64), gates, currents
+        self.shown, self.gates, self.currents = shown, gates, currents
         self.spikes: dict[str, Any] = {}
         self.layers: dict[str, list[Layer]] = {}
 
     def add(self, node: Any) -> None:
+        """Adds a node whose inputs were added before."""
         nengo = self.nengo
         if isinstance(node, Input):
-            constant = len(self.sample) == 1
-            shown = self.sample[0] if constant else nengo.processes.PresentInput(self.sample, DT)
-            self.outputs[node.name] = nengo.Node(shown, label=node.name)
+            self.outputs[node.name] = nengo.Node(self.shown, size_out=self.graph.size(node.name), label=node.name)
         elif isinstance(node, LIF):
             self._lif(node)
         elif isinstance(node, Gate):
-            output = self._relay(node.name, node.name)
-            self._connect(self.outputs[node.inputs[0]], output, self.gates[node.name].astype(np.float64))
-            self.outputs[node.name] = output
+            self.outputs[node.name] = self._gate(node)
         elif isinstance(node, Integrator):
             output = self._relay(node.name, node.name)
             self._connect(self.outputs[node.inputs[0]], output)
             nengo.Connection(output, output, transform=node.beta.astype(np.float64), synapse=0)
             self.outputs[node.name] = output
-        elif isinstance(node, Activation) and node.function == "hard_sigmoid":
-            raise UserError(f"{node.name} is a hard_sigmoid between layers, and Nengo has no such neuron.")
         else:
             super().add(node)
 
+    def _gate(self, node: Gate) -> Any:
+        gate, source, n = self.gates[node.name], self.outputs[node.inputs[0]], self.graph.size(node.name)
+        if callable(gate):
+            output = self.nengo.Node(gate, size_in=n, size_out=n, label=node.name)
+            self._connect(source, output)
+        else:
+            output = self._relay(node.name, node.name)
+            self._connect(source, output, gate.astype(np.float64))
+        return output
+
     def _lif(self, node: LIF) -> None:
         """One ensemble, or one for each decay and a pass-through Node in which their spikes come together."""
-        check_plain(node, "nengo.LIF")
         nengo, n = self.nengo, self.graph.size(node.name)
         source = self.outputs[node.inputs[0]]
         decays = np.clip(np.broadcast_to(node.beta, n).astype(np.float64), SMALLEST, 1 - SMALLEST)
@@ -219,52 +252,3 @@ class _NativeBuilder(_NetworkBuilder):
                 layer.current = nengo.Probe(ensemble.neurons, "input", label=f"{label}.current")
             self.layers[node.name].append(layer)
         self.spikes[node.name] = nengo.Probe(self.outputs[node.name], label=f"{node.name}.spikes")
-
-
-class NativeEngine:
-    """A network for every sample, since its gates stand in it. Values of other nodes follow from the spikes."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        export_native(graph, np.zeros((1, 1, *graph.shapes[graph.nodes[0].name]), np.float32))  # to be refused now
-
-    def run(self, encoded: np.ndarray) -> Recording:
-        """Runs from rest; encoded (T or 1, b, *shape) float32."""
-        graph, samples, output = self.graph, encoded.shape[1], []
-        sizes = {n.name: (samples, graph.steps, graph.size(n.name)) for n in graph.of_type(LIF)}
-        spikes = {name: np.zeros(shape, bool) for name, shape in sizes.items()}
-        membrane = {name: np.zeros(shape, np.float32) for name, shape in sizes.items()}
-        nengo = import_nengo()
-        for i in range(samples):
-            made = export_native(graph, encoded[:, i : i + 1], currents=True)
-            with without_decoder_cache():
-                built = nengo.Simulator(made.network, dt=DT, progress_bar=False)
-            # Sigmoid: exp may overflow to infinity, and the quotient to the right limit, zero.
-            with np.errstate(over="ignore"), built as simulator:
-                simulator.run_steps(graph.steps)
-                data = simulator.data
-            for name, layers in made.layers.items():
-                spikes[name][i] = data[made.spikes[name]] > 0
-                for layer in layers:
-                    membrane[name][i][:, layer.neurons] = self._membrane(name, layer, data)
-            output.append(read_out(data[made.output][None], graph.nodes[-1].name in graph.static))
-        recording = Replay(graph, spikes, membrane).run(encoded)
-        return replace(recording, backend=NAME, output=np.concatenate(output))
-
-    def _membrane(self, name: str, layer: Layer, data: Mapping[Any, np.ndarray]) -> np.ndarray:
-        """(T, n) in the units of the graph: before the reset, unless the graph makes it in the step of the spike."""
-        node = self.graph[name]
-        assert isinstance(node, LIF)
-        voltage = data[layer.voltage]
-        if node.reset_delay or node.reset == "none":
-            before = np.concatenate([np.zeros_like(voltage[:1]), voltage[:-1]])
-            voltage = layer.beta * before + (1 - layer.beta) * data[layer.current]
-        return voltage * np.broadcast_to(node.threshold, self.graph.size(name))[layer.neurons]
-
-    def close(self) -> None:
-        """Holds nothing."""
-
-
-def build(graph: Graph, minibatch: int) -> NativeEngine:
-    """The engine of backend `nengo-native`; it takes any minibatch."""
-    return NativeEngine(graph)

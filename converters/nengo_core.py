@@ -21,6 +21,10 @@ class NengoEngine:
         self.made = export(graph)
         with single_precision():
             self.simulator = nengo.Simulator(self.made.network, dt=DT, progress_bar=False)
+        for op in self.simulator.model.operators:
+            # Indices are lists, of which numpy would make arrays at every step. A reset makes the steps anew.
+            if isinstance(op, nengo.builder.operator.Copy) and op.src_slice is not None:
+                op.src_slice = np.array(op.src_slice)
 
     def run(self, encoded: np.ndarray) -> Recording:
         """Runs from rest; encoded (T or 1, b, *shape) float32."""
@@ -56,7 +60,7 @@ def kept(graph: Graph, key: str, data: np.ndarray) -> np.ndarray:
         return data > 0
     if kind == "values" and name in graph.static:
         data = data[..., :1, :]
-    return np.array(data, np.float32)
+    return np.asarray(data, np.float32)
 
 
 def to_recording(graph: Graph, backend: str, data: dict[str, np.ndarray]) -> Recording:

@@ -24,9 +24,6 @@ NAME = "nengo-dl"
 # On a GPU, TensorFlow may round products to fewer bits (TF32) and order sums as it likes.
 DEVICE = "/cpu:0"
 
-# What NengoDL warns of by construction here: (category, start of the message).
-EXPECTED_WARNINGS = ((UserWarning, "TensorFlow does not support convolution with channels_last=False on the CPU"),)
-
 
 def import_nengo_dl() -> tuple[ModuleType, ModuleType]:
     """NengoDL and TensorFlow, quietly, or `MissingExtraError`."""
@@ -75,16 +72,13 @@ def exact_arithmetic(tf: ModuleType) -> Iterator[None]:
 
 
 @contextmanager
-def expected_warnings_ignored() -> Iterator[None]:
-    """Silences `EXPECTED_WARNINGS` and TensorFlow's log below an error."""
+def errors_alone_logged() -> Iterator[None]:
+    """Silences TensorFlow's log below an error."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            for category, message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message, category)
-            yield
+        yield
     finally:
         logger.setLevel(level)
 
@@ -94,15 +88,19 @@ class NengoDLEngine:
 
     def __init__(self, graph: Graph, minibatch: int) -> None:
         nengo_dl, self.tf = import_nengo_dl()
+        from converters.nengo_dl_operators import plan
+
         self.graph, self.minibatch = graph, minibatch
         self.made = export(graph)
-        with self.made.network:
-            # Every run starts from rest, and nothing is trained. Operators are not merged: merged signals share
-            # one array, and every partial write would copy all of it (six times slower on a convolutional net).
+        changing = None if graph.nodes[0].name in graph.static else f"{self.made.input}.out"
+        with self.made.network as network:
+            # Every run starts from rest, and nothing is trained.
             nengo_dl.configure_settings(
-                stateful=False, inference_only=True, planner=nengo_dl.graph_optimizer.noop_planner
+                stateful=False, inference_only=True, keep_history=True, planner=partial(plan, changing=changing)
             )
-        with single_precision(), exact_arithmetic(self.tf), expected_warnings_ignored():
+            for name, probe in (self.made.values | {graph.nodes[-1].name: self.made.output}).items():
+                network.config[probe].keep_history = name not in graph.static
+        with single_precision(), exact_arithmetic(self.tf), errors_alone_logged():
             self.simulator = nengo_dl.Simulator(
                 self.made.network, dt=DT, seed=0, minibatch_size=minibatch, device=DEVICE, progress_bar=False
             )
@@ -113,7 +111,7 @@ class NengoDLEngine:
         steps = np.arange(graph.steps) % len(encoded)
         x = np.zeros((self.minibatch, graph.steps, graph.size(graph.nodes[0].name)), np.float32)
         x[:samples] = encoded.reshape(len(encoded), samples, -1)[steps].swapaxes(0, 1)
-        with exact_arithmetic(self.tf), expected_warnings_ignored():
+        with exact_arithmetic(self.tf), errors_alone_logged():
             data = self.simulator.predict_on_batch({self.made.input: x}, n_steps=graph.steps)
         probes = all_probes(self.made)
         rows = {key: kept(graph, key, data[probe][:samples]) for key, probe in probes.items()}

@@ -1,4 +1,4 @@
-"""TensorFlow builders of our neuron types. Imports NengoDL and TensorFlow: use through `converters.nengo_dl`."""
+"""TensorFlow builders of our neuron types and operators. Imports TensorFlow: use through `converters.nengo_dl`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from nengo_dl.builder import NengoBuilder  # noqa: F401  (NengoDL's builders must be loaded first)
+from nengo_dl.builder import Builder, OpBuilder
 from nengo_dl.neuron_builders import SimNeuronsBuilder, TFNeuronBuilder
 
 from converters.dynamics import integrator_step, lif_step
-from converters.nengo_neurons import LIF_TYPES, HardSigmoid, LeakyIntegrator
+from converters.nengo_neurons import LIF_TYPES, HardSigmoid, LeakyIntegrator, Quantizer
+from converters.nengo_nodes import SimMaxPool
 
 
 def exact_constant(arrays: Sequence[np.ndarray], sizes: Sequence[int]) -> tf.Tensor:
@@ -24,7 +25,7 @@ def exact_constant(arrays: Sequence[np.ndarray], sizes: Sequence[int]) -> tf.Ten
 
 
 class _Builder(TFNeuronBuilder):
-    """What both stateful builders share."""
+    """What the builders with parameters share."""
 
     def parameter(self, name: str) -> tf.Tensor:
         """A parameter of the neurons of all merged ensembles."""
@@ -76,10 +77,45 @@ class HardSigmoidBuilder(TFNeuronBuilder):
         return tf.minimum(tf.maximum(J * 0.25 + 0.5, 0.0), 1.0)
 
 
+class QuantizerBuilder(_Builder):
+    """`converters.nengo_neurons.Quantizer`."""
+
+    def build_pre(self, signals, config):
+        """Collects the parameters."""
+        super().build_pre(signals, config)
+        self.step_size, self.levels = self.parameter("step_size"), self.parameter("levels")
+
+    def step(self, J, dt):
+        """The rate. Of a plain division by a constant TensorFlow's optimiser makes a product with its reciprocal."""
+        steps = tf.round(tf.math.divide_no_nan(J, self.step_size))
+        return self.step_size * tf.minimum(tf.maximum(steps, 0.0), self.levels)
+
+
+@Builder.register(SimMaxPool)
+class SimMaxPoolBuilder(OpBuilder):
+    """`converters.nengo_nodes.SimMaxPool`."""
+
+    def build_pre(self, signals, config):
+        """Finds the signals."""
+        super().build_pre(signals, config)
+        (op,) = self.ops
+        self.pool, self.shape = op.pool, op.shape
+        self.source, self.maxima = signals[op.reads[0]], signals[op.sets[0]]
+
+    def build_step(self, signals):
+        """Sets the maxima."""
+        x = tf.reshape(signals.gather(self.source), (-1, *self.shape))
+        around = ((0, 0), *((pad, pad) for pad in self.pool.padding), (0, 0))
+        # On the CPU, TensorFlow pools with channels last alone.
+        y = tf.nn.max_pool2d(tf.transpose(x, (0, 2, 3, 1)), self.pool.kernel, self.pool.stride, around)
+        signals.scatter(self.maxima, tf.reshape(tf.transpose(y, (0, 3, 1, 2)), (-1, *self.maxima.shape)))
+
+
 SimNeuronsBuilder.TF_NEURON_IMPL.update(
     {
         **dict.fromkeys(LIF_TYPES.values(), StepLIFBuilder),
         LeakyIntegrator: LeakyIntegratorBuilder,
         HardSigmoid: HardSigmoidBuilder,
+        Quantizer: QuantizerBuilder,
     }
 )

@@ -3,7 +3,7 @@
     input, a dense bias     a Node with an output
     synapse, pool           a pass-through Node with the summed current, fed by a transform and a bias
     activation, neuron      an Ensemble, entered and left through its neurons (no encoders, no decoders)
-    gate                    a `GateNode`
+    gate, maximum           a `GateNode`, a `MaxPoolNode`
 
 No connection has a synapse, so a value crosses the whole network within one step. One step of the graph is
 one time step with dt = 1, so that a spike is 1 high.
@@ -30,6 +30,8 @@ from converters.graph import (
     Graph,
     Input,
     Integrator,
+    MaxPool2d,
+    Quantize,
     Readout,
     gate_index,
 )
@@ -84,13 +86,15 @@ class StepInput:
 
     Attributes:
         data: (T or 1, n) float32; set it before a run.
+        dt: time step of the simulator, s.
     """
 
-    def __init__(self, n: int) -> None:
-        self.data = np.zeros((1, n), np.float32)
+    def __init__(self, n: int, dt: float = DT) -> None:
+        self.data: np.ndarray = np.zeros((1, n), np.float32)
+        self.dt = dt
 
     def __call__(self, t: float) -> np.ndarray:
-        step = round(t / DT) - 1  # Nengo's first step ends at t = dt
+        step = round(t / self.dt) - 1  # Nengo's first step ends at t = dt
         return self.data[max(step, 0) % len(self.data)]
 
 
@@ -128,7 +132,7 @@ def export(graph: Graph, record: bool = True) -> NengoExport:
     """
     nengo = import_nengo()
     with single_precision(), nengo.Network(label="snn-anml graph", seed=0) as network:
-        builder = _NetworkBuilder(nengo, graph)
+        builder = NetworkBuilder(nengo, graph)
         for node in graph.nodes:
             builder.add(node)
         made = NengoExport(network, builder.outputs[graph.nodes[0].name])
@@ -145,8 +149,12 @@ def export(graph: Graph, record: bool = True) -> NengoExport:
     return made
 
 
-class _NetworkBuilder:
-    """Adds one node of the graph after the other; `outputs` are what connections and probes read."""
+class NetworkBuilder:
+    """Adds one node of the graph after the other.
+
+    Attributes:
+        outputs: what connections and probes read, by the name of the node.
+    """
 
     def __init__(self, nengo: ModuleType, graph: Graph) -> None:
         from converters import nengo_neurons, nengo_nodes
@@ -156,6 +164,7 @@ class _NetworkBuilder:
         self.outputs: dict[str, Any] = {}
 
     def add(self, node: Any) -> None:
+        """Adds a node whose inputs were added before."""
         sources = [self.outputs[name] for name in node.inputs]
         if isinstance(node, Input):
             n = self.graph.size(node.name)
@@ -168,6 +177,9 @@ class _NetworkBuilder:
             self._bias(node.name, node.bias, output, None)
         elif isinstance(node, AvgPool2d):
             output = self._avg_pool2d(node, sources[0])
+        elif isinstance(node, MaxPool2d):
+            output = self.nodes.MaxPoolNode(node, self.graph.shapes[node.inputs[0]])
+            self._connect(sources[0], output)
         elif isinstance(node, Gate):
             output = self.nodes.GateNode(self.graph.size(node.name), label=node.name)
             self._connect(sources[0], output[: output.size_out])
@@ -177,7 +189,7 @@ class _NetworkBuilder:
         elif isinstance(node, Readout):
             output = self._relay(node.name, node.name)
             self._connect(sources[0], output)
-        elif isinstance(node, (Activation, LIF, Integrator)):
+        elif isinstance(node, (Activation, Quantize, LIF, Integrator)):
             n = self.graph.size(node.name)
             ensemble = self.nengo.Ensemble(
                 n,
@@ -194,12 +206,14 @@ class _NetworkBuilder:
             raise UserError(f"{node.name} is a {type(node).__name__}, which cannot be exported to Nengo.")
         self.outputs[node.name] = output
 
-    def _neuron_type(self, node: Activation | LIF | Integrator) -> Any:
+    def _neuron_type(self, node: Activation | Quantize | LIF | Integrator) -> Any:
         if isinstance(node, LIF):
             kind = self.neurons.LIF_TYPES[node.reset, node.reset_delay]
             return kind(beta=node.beta, threshold=node.threshold)
         if isinstance(node, Integrator):
             return self.neurons.LeakyIntegrator(beta=node.beta)
+        if isinstance(node, Quantize):
+            return self.neurons.Quantizer(step_size=node.step, levels=node.levels)
         if node.function == "relu":
             return self.nengo.RectifiedLinear()
         if node.function == "sigmoid":

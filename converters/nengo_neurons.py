@@ -5,16 +5,16 @@ NengoDL merges ensembles by the exact type of their neurons, so there is one cla
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from nengo.dists import Choice
 from nengo.neurons import NeuronType
-from nengo.params import NdarrayParam
+from nengo.params import IntParam, NdarrayParam, NumberParam
 
 from converters.dynamics import integrator_step, lif_step
 from converters.graph import Reset
-from converters.interpreter import activation
+from converters.interpreter import activation, quantize
 
 
 class StepLIF(NeuronType):
@@ -118,3 +118,29 @@ class HardSigmoid(NeuronType):
     def step(self, dt, J, output):
         """Writes the rate."""
         output[...] = activation(J, "hard_sigmoid")
+
+
+class Quantizer(NeuronType):
+    """`converters.graph.Quantize`, a rate."""
+
+    state: ClassVar = {}
+    spiking = False
+    negative = False
+    step_size: Any = NumberParam("step_size", low=0, low_open=True)
+    levels: Any = IntParam("levels", low=1)
+
+    def __init__(self, step_size: float, levels: int) -> None:
+        super().__init__()
+        self.step_size, self.levels = step_size, levels
+
+    def gain_bias(self, max_rates, intercepts):
+        """Gain and bias are given where the ensemble is made."""
+        return np.ones_like(max_rates, dtype=float), np.zeros_like(intercepts, dtype=float)
+
+    def max_rates_intercepts(self, gain, bias):
+        """The tuning curve is not used."""
+        return np.ones_like(gain), np.zeros_like(bias)
+
+    def step(self, dt, J, output):
+        """Writes the rate."""
+        output[...] = quantize(J, self.step_size, self.levels)

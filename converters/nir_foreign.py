@@ -175,7 +175,7 @@ def _flatten(place: Place, source: Wire) -> Wire:
 
 
 def _scale(place: Place, source: Wire) -> Wire:
-    return place.scaled(source, place.parameter("scale", source.shape), place.name)
+    return place.builder.scaled(source, place.parameter("scale", source.shape), place.name)
 
 
 def _threshold(place: Place, source: Wire) -> Wire:
@@ -192,12 +192,12 @@ def _leaky(place: Place, source: Wire) -> Wire:
         alpha, enters = place.decay("tau_syn", "w_in", source.shape)
         weight = weight * enters
         if kind == "CubaLI":
-            current = place.scaled(current, weight, f"{place.name}.scaled")
+            current = place.builder.scaled(current, weight, f"{place.name}.scaled")
         current = place.integrator(current, alpha, f"{place.name}.current")
     if kind in ("LIF", "IF", "CubaLIF"):
         return place.spiking(current, beta, weight)
     if kind != "CubaLI":
-        current = place.scaled(current, weight, f"{place.name}.scaled")
+        current = place.builder.scaled(current, weight, f"{place.name}.scaled")
     return place.integrator(current, beta, place.name)
 
 

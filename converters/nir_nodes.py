@@ -4,10 +4,11 @@
     Conv2d                  Conv2d, or Conv1d in a network of samples (channels, length)
     Affine                  Affine, behind a Flatten where its input is no vector
     AvgPool2d               AvgPool2d
+    MaxPool2d               AvgPool2d, so that shapes are right
     LIF                     LIF, or LI and Threshold where it has no reset
     Integrator              LI; one that feeds a single LIF alone makes it a CubaLIF (without reset: CubaLI, Threshold)
     Gate                    Scale: by the gate where it is a constant (`converters.gates`), otherwise by 1
-    Activation              Scale by 1
+    Activation, Quantize    Scale by 1
     a node that none reads  and an Output
 
 Neurons are those of NIR's differential equation under forward Euler with time step dt, as snnTorch reads them:
@@ -19,8 +20,8 @@ tau_syn / dt. Parameters of neurons are float64 arrays of the layer's full shape
 
 Under `snn_anml` the metadata of the file hold the graph but for its weights: its description with the schema version,
 its hash, dt, T, the encoding, and the parameters of neurons as the graph has them. A neuron's own metadata name its
-reset, those of a gate the node it is driven by, those of an activation its function. `converters.nir_read` reads it
-all back.
+reset, those of a gate the node it is driven by, those of an activation or a maximum the function, those of a `Quantize`
+its step and levels. `converters.nir_read` reads it all back.
 """
 
 from __future__ import annotations
@@ -43,11 +44,13 @@ from converters.graph import (
     Graph,
     Input,
     Integrator,
+    MaxPool2d,
     Node,
+    Quantize,
     Readout,
     Shape,
 )
-from converters.graph_io import FORMAT, _take_apart, graph_hash
+from converters.graph_io import FORMAT, graph_hash, take_apart
 from snn_anml.errors import MissingExtraError, UserError
 
 KEY = "snn_anml"
@@ -104,7 +107,7 @@ def is_long(graph: Graph) -> bool:
     flat = all(
         (n.weight.shape[2], n.stride[0], n.padding[0]) == (1, 1, 0) for n in graph.nodes if isinstance(n, Conv2d)
     )
-    return isinstance(first, Input) and len(first.shape) == 2 and flat and not graph.of_type(AvgPool2d)
+    return isinstance(first, Input) and len(first.shape) == 2 and flat and not graph.of_type(AvgPool2d, MaxPool2d)
 
 
 class _Writer:
@@ -145,7 +148,7 @@ class _Writer:
                 self._put(self._unused(f"{key}.output"), self.nir.Output(np.array(self._shape(name))), key)
         first = self.graph.nodes[0]
         assert isinstance(first, Input)
-        description = _take_apart(self.graph)[0]
+        description = take_apart(self.graph)[0]
         metadata = {
             "format": FORMAT,
             "schema": json.loads(description)["schema"],
@@ -196,17 +199,22 @@ class _Writer:
         if isinstance(node, Readout):
             return [nir.Output(np.array(shape))]
         if isinstance(node, Affine):
-            return [nir.Affine(node.weight, self._bias(node))]
+            return [nir.Affine(node.weight, node.bias)]
         if isinstance(node, Conv2d):
             return [self._convolution(node)]
         if isinstance(node, AvgPool2d):
             return [nir.AvgPool2d(np.array(node.kernel), np.array(node.stride), np.zeros(2, int))]
+        if isinstance(node, MaxPool2d):
+            windows = (np.array(option) for option in (node.kernel, node.stride, node.padding))
+            return [nir.AvgPool2d(*windows, metadata={"function": "maximum"})]
         if isinstance(node, Gate):
             values = constant_gate(self.graph, node)
             scale = np.ones(shape, np.float32) if values is None else values.reshape(shape)
             return [nir.Scale(scale, metadata={"gate": node.inputs[1]})]
         if isinstance(node, Activation):
             return [nir.Scale(np.ones(shape, np.float32), metadata={"function": node.function})]
+        if isinstance(node, Quantize):
+            return [nir.Scale(np.ones(shape, np.float32), metadata={"step": node.step, "levels": node.levels})]
         if isinstance(node, Integrator):
             tau = self._time_constant(node.beta, shape)
             return [nir.LI(tau, tau / self.dt, np.zeros(shape))]
@@ -236,15 +244,9 @@ class _Writer:
         size = self._shape(node.inputs[0])[1:]
         options = (node.stride, node.padding, node.dilation)
         if not self.long:
-            return self.nir.Conv2d(size, node.weight, *options, node.groups, self._bias(node))
+            return self.nir.Conv2d(size, node.weight, *options, node.groups, node.bias)
         along = (option[1] for option in options)
-        return self.nir.Conv1d(size[0], node.weight[:, :, 0], *along, node.groups, self._bias(node))
-
-    def _bias(self, node: Conv2d | Affine) -> np.ndarray:
-        """One value an output; where the graph has another form, the metadata keep it."""
-        if node.bias.shape != (len(node.weight),):
-            self.tensors[quote(f"{node.name}.bias", safe=" ")] = node.bias if node.bias.ndim else node.bias[()]
-        return np.array(np.broadcast_to(node.bias, len(node.weight)))
+        return self.nir.Conv1d(size[0], node.weight[:, :, 0], *along, node.groups, node.bias)
 
     def _time_constant(self, beta: np.ndarray, shape: Shape) -> np.ndarray:
         """`dt / (1 - beta)`, s."""

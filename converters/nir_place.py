@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from converters.gates import constant, nothing
-from converters.graph import LIF, Affine, Encoding, Gate, Integrator, Node, Reset, Shape
+from converters.graph import LIF, Encoding, Integrator, Node, Reset, Shape
 from converters.graph_builder import GraphBuilder, Wire
 from snn_anml.errors import UserError
 
@@ -118,18 +117,6 @@ class Place:
 
     def integrator(self, source: Wire, beta: np.ndarray, name: str) -> Wire:
         return self.builder.add(Integrator, source, name=name, beta=_compact(beta))
-
-    def scaled(self, source: Wire, factor: np.ndarray, name: str) -> Wire:
-        """The value times (n,) constants, as a gate; one a channel where that is enough."""
-        factor = factor.astype(np.float32)
-        if (factor == 1).all():
-            return source
-        rows = factor.reshape(self.builder.shapes[source.name][0], -1)
-        values = rows[:, 0] if (rows == rows[:, :1]).all() else factor
-        size = int(np.prod(self.builder.input.shape))
-        zero = self.builder.add(Affine, self.builder.input, name=f"{name}.nothing", **nothing(size))
-        gate = self.builder.add(Affine, zero, name=f"{name}.values", **constant(values))
-        return self.builder.add(Gate, source, gate, name=name)
 
     def _dt(self) -> float:
         dt = self.told.dt

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from converters.graph import SCHEMA_VERSION, Encoding, Graph, Reset
-from converters.graph_io import FORMAT, _put_together
+from converters.graph_io import FORMAT, put_together
 from converters.nir_foreign import Told, read_foreign
 from converters.nir_nodes import KEY, import_nir, node_key, to_nir
 from snn_anml.errors import UserError
@@ -40,7 +40,7 @@ def load_nir(
             for a reset that subtracts the threshold.
         reset_delay: whether the reset waits for the next step, as it does in snnTorch by default. Only a reset by
             subtraction depends on it; otherwise it is False if left out.
-        encoding: how a sample enters; `constant` if left out.
+        encoding: how a sample enters, `spikes` for spike trains; `constant` if left out.
 
     Raises:
         UserError: a file that is missing, damaged, or changed since `save_nir` wrote it; a node that a graph cannot
@@ -95,7 +95,7 @@ def _read_own(made: Any, path: str | Path) -> Graph:
                 written = made.nodes.get(node_key(node["name"]))
                 for field in ("weight", "bias") if written is not None else ():
                     tensors.setdefault(f"{node['name']}.{field}", _as_conv2d(getattr(written, field), node, field))
-        graph = _put_together(description, tensors)
+        graph = put_together(description, tensors)
         # The hash is a part of what is written.
         whole = _same(made.to_dict(), to_nir(graph, float(ours["dt"])).to_dict())
     except Exception as error:  # whatever a changed description leads to

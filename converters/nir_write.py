@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.gates import constant_gate
-from converters.graph import LIF, Activation, Conv2d, Gate, Graph, Input, Integrator, Node
+from converters.graph import LIF, Activation, Conv2d, Gate, Graph, Input, Integrator, MaxPool2d, Node, Quantize
 from converters.nir_nodes import fused_synapses, import_nir, is_long, to_nir
 from snn_anml.errors import UserError
 from snn_anml.files import write_whole
@@ -58,7 +58,7 @@ def losses(graph: Graph) -> list[str]:
     readout = graph.nodes[-1]
     found: list[tuple[list[Node], str]] = [
         (
-            [n for n in graph.nodes if isinstance(n, Input) and n.encoding != "constant"],
+            [n for n in graph.nodes if isinstance(n, Input) and n.encoding not in ("constant", "spikes")],
             "samples enter as spikes by an encoding that other readers do not know; feed them the spikes",
         ),
         (
@@ -83,7 +83,11 @@ def losses(graph: Graph) -> list[str]:
             "NIR has no product of two signals, so that other readers do not gate: they scale by 1; see lower_gates",
         ),
         (
-            list(graph.of_type(Activation)),
+            list(graph.of_type(MaxPool2d)),
+            "NIR has no maximum, so that other readers take the mean of every window",
+        ),
+        (
+            list(graph.of_type(Activation, Quantize)),
             "NIR has no such function, so that other readers pass the value on: they scale by 1",
         ),
         (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from converters.graph import LIF, SYNAPSES, Affine, Conv2d, Graph, Input, Node
+from converters.graph import LIF, SYNAPSES, Affine, Conv2d, Graph, Input, MaxPool2d, Node, Quantize
+from converters.recording import check_layer
+from snn_anml.errors import UserError
 
 SIGNIFICAND_BITS = 24
 """Of a float32: every integer up to 2^24 is exact."""
@@ -31,8 +34,8 @@ def snap(graph: Graph, input_bits: int) -> Snapped:
     same spikes by construction and not by luck. Each output gets its own q, the largest that fits: weights move by
     at most 2^-(q + 1), about the rounding of a float32 sum.
 
-    Synapses fed by a spiking layer or by the input are snapped. Others (fed by a ReLU or an average) are left as
-    they are.
+    Synapses fed by a spiking layer, by the input, by maxima of such, or by a `Quantize` whose values are such multiples
+    are snapped. Others (fed by a ReLU or an average) are left as they are.
 
     Args:
         graph: the network.
@@ -41,9 +44,9 @@ def snap(graph: Graph, input_bits: int) -> Snapped:
     nodes: list[Node] = []
     exact: list[str] = []
     inexact: list[str] = []
-    for node, sources in graph.walk():
+    for node in graph.nodes:
         if isinstance(node, SYNAPSES):
-            bits = _fraction_bits(sources[0], input_bits)
+            bits = _fraction_bits(graph, graph[node.inputs[0]], input_bits)
             (inexact if bits is None else exact).append(node.name)
             if bits is not None:
                 node = _snap_node(node, bits)
@@ -65,8 +68,43 @@ def plain(node: Conv2d) -> Conv2d:
     return replace(node, weight=weight, groups=1, dilation=(1, 1))
 
 
-def _fraction_bits(source: Node, input_bits: int) -> int | None:
+def drive_by_spikes(graph: Graph, steps: int | None = None, layer: str | None = None) -> Graph:
+    """The graph with spike trains as samples, in place of what its input encodes: recorded ones, or those of hardware.
+
+    Args:
+        graph: of whatever encoding.
+        steps: T; that of the graph if left out.
+        layer: name of a `LIF` node whose spikes drive what lies behind it. The node becomes the input, and what the
+            output does not need is left out. The graph's own input if left out.
+
+    Raises:
+        UserError: a layer that sends no spikes, or that others lead around, as gates do that see the sample; steps
+            that are no whole number from 1 on.
+    """
+    nodes = graph.nodes
+    if layer is not None:
+        check_layer(layer, [node.name for node in graph.of_type(LIF)])
+        needed = {nodes[-1].name}
+        for node in reversed(nodes):
+            if node.name in needed and node.name != layer:
+                needed.update(node.inputs)
+        if nodes[0].name in needed:
+            raise UserError(
+                f"{layer} alone cannot drive the graph: its output also needs {nodes[0].name} by a way around it."
+            )
+        nodes = (Input(layer, (), graph.shapes[layer]), *(n for n in nodes if n.name in needed and n.name != layer))
+    first = nodes[0]
+    assert isinstance(first, Input)
+    return Graph((replace(first, encoding="spikes"), *nodes[1:]), graph.steps if steps is None else steps)
+
+
+def _fraction_bits(graph: Graph, source: Node, input_bits: int) -> int | None:
     """p, where the source sends multiples of 2^-p of at most 1; None where it does not."""
+    while isinstance(source, MaxPool2d):  # sends what it is sent
+        source = graph[source.inputs[0]]
+    if isinstance(source, Quantize):
+        half, exponent = math.frexp(source.step)
+        return 1 - exponent if half == 0.5 and source.step * source.levels <= 1 else None
     if isinstance(source, LIF):
         return 0
     if isinstance(source, Input):

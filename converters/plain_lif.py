@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from converters.graph import LIF, Gate, Graph, Node, gate_index
+from converters.gates import changing_gates
+from converters.graph import LIF, Graph, Node
 from converters.interpreter import Interpreter
 from snn_anml.errors import UserError
 
@@ -41,25 +42,20 @@ def check_plain(node: LIF, target: str) -> None:
             "approximate by zero_reset(graph) and compare the two."
         )
     if not (node.threshold > 0).all():
-        raise UserError(f"{node.name} has a threshold of {node.threshold.min()}; {target} needs one above 0.")
+        raise UserError(
+            f"{node.name} has a threshold of {node.threshold.min()}, and {target} needs one above 0; train with one."
+        )
     if not ((node.beta >= 0) & (node.beta <= 1)).all():
-        raise UserError(f"{node.name} has a beta outside [0, 1], which {target} cannot have.")
+        raise UserError(f"{node.name} has a beta outside [0, 1], and {target} decays; train with one inside.")
 
 
 def check_gates(graph: Graph, target: str) -> None:
     """Refuses gates that change from step to step."""
-    for gate in graph.of_type(Gate):
-        if gate.inputs[1] not in graph.static:
-            raise UserError(f"{gate.name} changes with every step, and {target} has no product of two signals.")
-
-
-def constant_gates(graph: Graph, encoded: np.ndarray) -> dict[str, np.ndarray]:
-    """The factor of every neuron, (b, n) float32, for every gate; encoded (T or 1, b, *shape)."""
-    gates = graph.of_type(Gate)
-    if not gates:
-        return {}
-    first = Interpreter(replace(graph, steps=1)).run(encoded[:1])
-    return {g.name: first.values[g.inputs[1]][:, 0, gate_index(graph, g)] for g in gates if isinstance(g, Gate)}
+    for gate in changing_gates(graph):
+        raise UserError(
+            f"{gate.name} changes with every step, and {target} has no product of two signals; gates that are constant "
+            "need encoding 'constant' and a conventional NM network, and all others a backend with gates, as nengo."
+        )
 
 
 class Replay(Interpreter):

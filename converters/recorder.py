@@ -103,4 +103,6 @@ def join(parts: Sequence[Recording]) -> Recording:
         threshold=first.threshold,
         build_seconds=first.build_seconds,
         run_seconds=sum(p.run_seconds for p in parts),
+        host=first.host,
+        cores=first.cores,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from converters.events import events_of
+from snn_anml.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +25,8 @@ class Recording:
         threshold: for every `LIF` node, its threshold, () or (n,), so that two recordings can be compared alone.
         build_seconds: time to make the simulator ready, s.
         run_seconds: time to simulate all samples, s.
+        host: names of the graph's nodes that the backend's target leaves to the host computer.
+        cores: on a chip, how many each `LIF` node takes.
     """
 
     backend: str
@@ -31,9 +37,23 @@ class Recording:
     threshold: dict[str, np.ndarray] = field(default_factory=dict)
     build_seconds: float = 0.0
     run_seconds: float = 0.0
+    host: tuple[str, ...] = ()
+    cores: dict[str, int] = field(default_factory=dict)
 
     def source(self, name: str) -> np.ndarray:
         """What node `name` sends on: spikes as float32, or values; (B, T or 1, n)."""
         if name in self.spikes:
             return self.spikes[name].astype(np.float32)
         return self.values[name]
+
+    def events(self, name: str) -> np.ndarray:
+        """The spikes of `LIF` node `name` as events, (N,) `converters.EVENT`, sorted by sample, time and address."""
+        check_layer(name, self.spikes)
+        return events_of(self.spikes[name])
+
+
+def check_layer(name: str, layers: Collection[str]) -> None:
+    """Refuses a name that is not among those of the layers of spiking neurons."""
+    if name not in layers:
+        known = f"there are {', '.join(layers)}" if layers else "this network has no LIF neurons, so none sends spikes"
+        raise UserError(f"No layer of spiking neurons is called {name!r}; {known}.")

@@ -20,7 +20,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from converters.graph import Graph, Input
+from converters.events import Binned, EventInput, check_binary, slots_of, spikes_in
+from converters.graph import Graph, Input, Shape
 from converters.recorder import join
 from converters.recording import Recording
 from snn_anml.encoding import encode
@@ -31,7 +32,7 @@ MINIBATCH_BYTES = 128 * 2**20
 
 
 class Engine(Protocol):
-    """A built simulator."""
+    """A built simulator. It may have the attributes `host` and `cores`; see `Recording`."""
 
     def run(self, encoded: np.ndarray) -> Recording:
         """Simulates from rest. encoded (T or 1, b, *shape) float32, b at most the minibatch it was built for."""
@@ -43,14 +44,17 @@ class Engine(Protocol):
 
 
 Build = Callable[[Graph, int], Engine]
+Inputs = np.ndarray | torch.Tensor | EventInput
+"""Samples, as `simulate` takes them."""
 
 _BACKENDS: dict[str, Build | str] = {
     "interpreter": "converters.interpreter",
     "torch": "converters.torch_backend",
     "nengo": "converters.nengo_core",
     "nengo-dl": "converters.nengo_dl",
-    "nengo-native": "converters.native_nengo",
+    "nengo-native": "converters.native_engine",
     "loihi": "converters.loihi",
+    "nir": "converters.nir_backend",
 }
 
 
@@ -64,25 +68,96 @@ def backends() -> tuple[str, ...]:
     return tuple(_BACKENDS)
 
 
-def encode_inputs(graph: Graph, inputs: np.ndarray | torch.Tensor, seed: int = 0) -> np.ndarray:
+def _build_of(backend: str) -> Build | str:
+    if backend not in _BACKENDS:
+        raise UserError(f"Unknown backend {backend!r}; known are {', '.join(_BACKENDS)}.")
+    return _BACKENDS[backend]
+
+
+def check(graph: Graph, backend: str) -> None:
+    """Refuses a graph that a backend cannot compute, without building or running it.
+
+    A backend that computes only some graphs says so in a function `check(graph)` of its module; others take all.
+
+    Raises:
+        UserError: an unknown backend, or what of the graph it cannot compute.
+    """
+    build = _build_of(backend)
+    if isinstance(build, str):
+        getattr(import_module(build), "check", lambda graph: None)(graph)
+
+
+def sample_shape(graph: Graph) -> Shape:
+    """Of one sample, where it is an array: (*shape), or (T, *shape) for spike trains."""
+    node = graph.nodes[0]
+    assert isinstance(node, Input)
+    return (graph.steps, *node.shape) if node.encoding == "spikes" else node.shape
+
+
+def sample_count(inputs: Inputs) -> int:
+    """B, the number of samples."""
+    return inputs.samples if isinstance(inputs, EventInput) else len(inputs)
+
+
+def encode_inputs(graph: Graph, inputs: Inputs, seed: int = 0) -> np.ndarray:
     """What enters the graph: (T, B, *shape) float32, or (1, B, *shape) where every step is the same.
 
     Args:
         graph: its `Input` names the shape and the encoding.
-        inputs: (B, *shape).
+        inputs: (B, *shape); where the encoding is `spikes`, (B, T, *shape) or `EventInput`.
         seed: of the generator that draws rate-coded spikes.
 
     Raises:
-        UserError: no samples, or samples of another shape.
+        UserError: no samples, samples of another shape, values that are not finite, or spikes and events that are
+            none; see `spikes_of`.
     """
-    node = graph.nodes[0]
+    return next(_encode_parts(graph, inputs, seed, sample_count(inputs)))
+
+
+def _encode_parts(graph: Graph, inputs: Inputs, seed: int, minibatch: int) -> Iterator[np.ndarray]:
+    """`encode_inputs` for one minibatch after the other. All is checked before the first."""
+    if not isinstance(inputs, EventInput):
+        encoded = _encode_array(graph, inputs, seed)
+        for i in range(0, encoded.shape[1], minibatch):
+            yield encoded[:, i : i + minibatch]
+        return
+    node, samples = graph.nodes[0], inputs.samples
     assert isinstance(node, Input)
-    x = torch.as_tensor(inputs).detach().to("cpu", torch.float32)
-    if tuple(x.shape[1:]) != node.shape or len(x) == 0:
+    if node.encoding != "spikes":
         raise UserError(
-            f"inputs have shape {tuple(x.shape)}, but the graph takes (samples, {', '.join(map(str, node.shape))})"
-            " with at least one sample."
+            f"The graph encodes its samples by {node.encoding!r}; let events in with drive_by_spikes(graph)."
         )
+    if samples < 1:
+        raise UserError(f"samples = {samples}; there must be at least one.")
+    slots = slots_of(inputs.events, samples, graph.steps, graph.size(node.name))
+    for i in range(0, samples, minibatch):
+        spikes = spikes_in(slots, i, min(minibatch, samples - i), graph.steps, node.shape)
+        yield np.ascontiguousarray(spikes.swapaxes(0, 1))
+
+
+def _encode_array(graph: Graph, inputs: np.ndarray | torch.Tensor, seed: int) -> np.ndarray:
+    node, shape = graph.nodes[0], sample_shape(graph)
+    assert isinstance(node, Input)
+    if isinstance(inputs, Binned) or (isinstance(inputs, np.ndarray) and inputs.dtype.names):
+        raise UserError(
+            "A list of events alone does not say how many samples there are; give EventInput(events, samples)."
+        )
+    x = torch.as_tensor(inputs).detach().to("cpu", torch.float32)
+    if tuple(x.shape[1:]) != shape or len(x) == 0:
+        trains = " Spike trains are (samples, steps, ...); for other T see drive_by_spikes(graph, steps=T)."
+        raise UserError(
+            f"inputs have shape {tuple(x.shape)}, but the graph takes (samples, {', '.join(map(str, shape))})"
+            f" with at least one sample.{trains if node.encoding == 'spikes' else ''}"
+        )
+    wrong = x.numel() - int(x.isfinite().sum())
+    if wrong:
+        raise UserError(
+            f"Of {x.numel()} values of the inputs {wrong} are NaN or infinite as float32; give numbers in their place, "
+            "or leave their samples out."
+        )
+    if node.encoding == "spikes":
+        check_binary(x.numpy())
+        return x.transpose(0, 1).contiguous().numpy()
     return encode(x, node.encoding, graph.steps, torch.Generator().manual_seed(seed)).numpy()
 
 
@@ -103,34 +178,32 @@ class Simulator:
     """
 
     def __init__(self, graph: Graph, backend: str, minibatch: int) -> None:
-        if backend not in _BACKENDS:
-            raise UserError(f"Unknown backend {backend!r}; known are {', '.join(_BACKENDS)}.")
+        build = _build_of(backend)
         if minibatch < 1:
             raise UserError(f"minibatch = {minibatch}; it must be at least 1.")
         self.graph, self.backend, self.minibatch = graph, backend, minibatch
         start = time.perf_counter()
-        build = _BACKENDS[backend]
-        if isinstance(build, str):
-            build = import_module(build).build
+        build = import_module(build).build if isinstance(build, str) else build
         self._engine: Engine | None = build(graph, minibatch)
         self.build_seconds = time.perf_counter() - start
 
-    def stream(self, inputs: np.ndarray | torch.Tensor, seed: int = 0) -> Iterator[Recording]:
+    def stream(self, inputs: Inputs, seed: int = 0) -> Iterator[Recording]:
         """One `Recording` a minibatch, so that memory does not grow with the number of samples."""
-        encoded = encode_inputs(self.graph, inputs, seed)
-        for i in range(0, encoded.shape[1], self.minibatch):
+        for encoded in _encode_parts(self.graph, inputs, seed, self.minibatch):
             if self._engine is None:
                 raise UserError("The simulator is closed; open it again with open_simulator.")
             start = time.perf_counter()
-            part = self._engine.run(encoded[:, i : i + self.minibatch])
+            part = self._engine.run(encoded)
             yield replace(
                 part,
                 backend=self.backend,
                 build_seconds=self.build_seconds,
                 run_seconds=time.perf_counter() - start,
+                host=getattr(self._engine, "host", ()),
+                cores=getattr(self._engine, "cores", {}),
             )
 
-    def run(self, inputs: np.ndarray | torch.Tensor, seed: int = 0) -> Recording:
+    def run(self, inputs: Inputs, seed: int = 0) -> Recording:
         """Simulates all samples from rest; see `simulate`."""
         return join(list(self.stream(inputs, seed)))
 
@@ -164,7 +237,7 @@ def open_simulator(graph: Graph, backend: str = "interpreter", minibatch: int = 
 
 def simulate(
     graph: Graph,
-    inputs: np.ndarray | torch.Tensor,
+    inputs: Inputs,
     backend: str = "interpreter",
     seed: int = 0,
     minibatch: int | None = None,
@@ -174,6 +247,8 @@ def simulate(
     Args:
         graph: what to simulate.
         inputs: (B, *shape), float, as the graph's `Input` takes them, intensities in [0, 1] where encoded as spikes.
+            Where its encoding is `spikes`, they are spike trains: (B, T, *shape) of 0 and 1, samples first (snnTorch
+            has steps first: `x.transpose(0, 1)`), or `EventInput(events, samples)`.
         backend: one of `backends()`.
         seed: of the generator that draws rate-coded spikes; the same seed gives every backend the same spikes.
         minibatch: samples simulated together; None for as many as fit `MINIBATCH_BYTES`.
@@ -185,6 +260,6 @@ def simulate(
         UserError: an unknown backend, or inputs that do not fit.
         MissingExtraError: the backend's packages are not installed.
     """
-    minibatch = default_minibatch(graph, len(inputs)) if minibatch is None else minibatch
+    minibatch = default_minibatch(graph, sample_count(inputs)) if minibatch is None else minibatch
     with Simulator(graph, backend, minibatch) as simulator:
         return simulator.run(inputs, seed)

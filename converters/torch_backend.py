@@ -18,7 +18,9 @@ from converters.graph import (
     Graph,
     Input,
     Integrator,
+    MaxPool2d,
     Node,
+    Quantize,
     Readout,
     gate_index,
 )
@@ -90,8 +92,12 @@ class TorchEngine:
         if isinstance(node, AvgPool2d):
             total = F.avg_pool2d(sources[0], node.kernel, node.stride, divisor_override=1)
             return total * float(np.float32(1 / np.prod(node.kernel)))
+        if isinstance(node, MaxPool2d):
+            return F.max_pool2d(sources[0], node.kernel, node.stride, node.padding)
         if isinstance(node, Activation):
             return activation(sources[0], node.function)
+        if isinstance(node, Quantize):
+            return node.step * (sources[0] / node.step).round().clamp(0, node.levels)
         if isinstance(node, Gate):
             values = sources[1].flatten(1)[:, self.index[node.name]]
             return sources[0] * values.view_as(sources[0])

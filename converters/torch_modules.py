@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Input
+from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Input, MaxPool2d
 from converters.graph_builder import GraphBuilder, Wire, lowering
 from snn_anml.networks.shared_norm import SharedBatchNorm2d
 
@@ -153,23 +153,23 @@ def _avg_pool(builder: GraphBuilder, module: nn.AvgPool1d | nn.AvgPool2d, source
 
 @lowering(nn.MaxPool1d, nn.MaxPool2d)
 def _max_pool(builder: GraphBuilder, module: nn.MaxPool1d | nn.MaxPool2d, source: Wire) -> Wire:
-    """The maximum of spikes is their OR: neurons without memory that spike where the mean of the spikes is above 0."""
+    """A maximum; of spikes it is their OR, neurons without memory that spike where the mean of the spikes is not 0."""
     dims = 1 if isinstance(module, nn.MaxPool1d) else 2
-    options = any(_pair(module.padding, dims, 0)) or _pair(module.dilation, dims, 1) != (1, 1)
-    if options or module.ceil_mode or module.return_indices:
-        builder.refuse(module, "must have padding=0, dilation=1, ceil_mode=False and return_indices=False")
+    if _pair(module.dilation, dims, 1) != (1, 1) or module.ceil_mode or module.return_indices:
+        builder.refuse(module, "must have dilation=1, ceil_mode=False and return_indices=False")
     before = builder.nodes[source.name]
-    if not (isinstance(before, LIF) or (isinstance(before, Input) and before.encoding != "constant")):
-        builder.refuse(
-            module,
-            f"pools {before.name!r}, which sends no spikes, and only of spikes is a maximum exact; put it directly "
-            "behind spiking neurons, or take an average",
-        )
-    with builder.inside("mean"):
-        mean = _mean(builder, module, source, dims)
-    # Halfway between no spike and one, for the sake of hardware that rounds.
-    threshold = np.array(0.5 / np.prod(_pair(module.kernel_size, dims, 1)), np.float32)
-    return builder.add(LIF, mean, beta=np.zeros((), np.float32), threshold=threshold, reset="none")
+    kernel, padding = _pair(module.kernel_size, dims, 1), _pair(module.padding, dims, 0)
+    spikes = isinstance(before, LIF) or (isinstance(before, Input) and before.encoding != "constant")
+    # Averages and neurons say the same of spikes as a MaxPool2d, and plain Nengo, Loihi and NIR have them.
+    if spikes and padding == (0, 0):
+        with builder.inside("mean"):
+            mean = _mean(builder, module, source, dims)
+        # Halfway between no spike and one, for the sake of hardware that rounds.
+        threshold = np.array(0.5 / np.prod(kernel), np.float32)
+        return builder.add(LIF, mean, beta=np.zeros((), np.float32), threshold=threshold, reset="none")
+    _need_picture(builder, module, source, dims)
+    stride = _pair(module.stride, dims, 1)
+    return _of_dims(builder.add(MaxPool2d, source, kernel=kernel, stride=stride, padding=padding), dims)
 
 
 @lowering(nn.ReLU)

@@ -8,7 +8,7 @@ import numpy as np
 import snntorch
 import torch
 
-from converters.graph import LIF, Affine, Conv2d, Integrator
+from converters.graph import LIF, Integrator
 from converters.graph_builder import GraphBuilder, Wire, impossible, lowering
 from converters.torch_modules import neuron_parameter
 from snn_anml.neurons import AdaptiveLeaky, Leaky, LeakyIntegrator, Synaptic
@@ -62,18 +62,11 @@ def _filtered(builder: GraphBuilder, module: Any, source: Wire, alpha: torch.Ten
 
 
 def _scaled(builder: GraphBuilder, module: Any, source: Wire, factor: torch.Tensor) -> Wire:
-    """A current times one number, by a synapse of one weight a neuron: one product, and sums with zeros alone."""
+    """A current times one number."""
     if factor.numel() != 1:
         builder.refuse(module, f"has an R, C or time_step of shape {tuple(factor.shape)}, not a single number")
-    value, shape = builder.array(factor).reshape(()), builder.shapes[source.name]
-    if value == 1:
-        return source
-    bias = np.zeros(shape[0], np.float32)
-    with builder.inside("scaled"):
-        if len(shape) == 3:
-            weight = np.full((shape[0], 1, 1, 1), value)
-            return builder.add(Conv2d, source, weight=weight, bias=bias, groups=shape[0])
-        return builder.add(Affine, source, weight=np.diag(np.full(shape[0], value)), bias=bias)
+    n = int(np.prod(source.shape))
+    return builder.scaled(source, np.full(n, builder.array(factor)), f"{builder.place}.scaled".lstrip("."))
 
 
 @lowering(snntorch.Leaky)

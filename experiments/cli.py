@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 from rich.console import Console
@@ -23,6 +24,9 @@ from snn_anml import __version__
 from snn_anml.config import RunConfig
 from snn_anml.data import DATASETS, fetch_dataset
 from snn_anml.errors import UserError
+
+if TYPE_CHECKING:  # not to wait for torch before --help
+    from converters import Certificate, Fidelity
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -92,6 +96,23 @@ def build_parser() -> ArgumentParser:
     add("train", _config_parser("train", "Meta-trains a network."), "meta-train a network")
     meta_test = _run_parser("Learns the meta-test classes one after another, with the trained network of a run.")
     meta_test.add_argument("--device", type=str, default="cpu", metavar="cpu|cuda", help="where to compute")
+    meta_test.add_argument(
+        "--target",
+        type=str,
+        default=None,
+        metavar="NAME",
+        help="learn from the features of this simulator, beside torch's; those of export --target",
+    )
+    meta_test.add_argument(
+        "--classes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="with --target: meta-test classes (default: 50, or all there are)",
+    )
+    meta_test.add_argument(
+        "--weight-bits", type=int, default=None, metavar="B", help="with --target: round weights to so many bits"
+    )
     add("meta-test", meta_test, "sequential meta-test")
     export = _run_parser("Exports a network with its learned head, and checks simulators against torch.")
     export.add_argument(
@@ -100,7 +121,7 @@ def build_parser() -> ArgumentParser:
         default=None,
         metavar="NAME",
         # Written out, since to ask `converters.backends()` is to import torch.
-        help="simulators, of interpreter, torch, nengo, nengo-dl, nengo-native, loihi "
+        help="targets, of interpreter, torch, nengo, nengo-dl, nengo-native, loihi, nir "
         "(default: export.backends of the run)",
     )
     export.add_argument(
@@ -164,6 +185,7 @@ def _train(options: Namespace, console: Console) -> None:
     with joined(options.device) as (group, device):
         console.quiet = group.rank > 0
         with sole_writer(folder) if group.rank == 0 else nullcontext():
+            pipeline.check_runs(config)
             data = pipeline.load_data(config, device)
             pipeline.run_training(config, folder, data, options.resume, device, console, group)
     console.print(f"Model: {folder.model}")
@@ -174,29 +196,77 @@ def _meta_test(options: Namespace, console: Console) -> None:
 
     folder = RunFolder(options.run)
     config = folder.require()
+    if options.target is not None:
+        _adapt(options, config, folder, console)
+        return
+    for name, value in (("classes", options.classes), ("weight-bits", options.weight_bits)):
+        if value is not None:
+            raise UserError(f"--{name} = {value} is for the meta-test on a simulator; name one with --target.")
     with sole_writer(folder):
         data = pipeline.load_data_of(folder, options.device)
         pipeline.run_meta_test(config, folder, data, options.device, console)
     _show_accuracy(folder, console)
 
 
+def _adapt(options: Namespace, config: RunConfig, folder: RunFolder, console: Console) -> None:
+    from experiments import adaptation
+
+    classes = options.classes
+    if classes is None:
+        classes = min(adaptation.DEFAULT_CLASSES, config.data.meta_test_classes)
+    request = adaptation.Request(options.target, classes, options.weight_bits)
+    with sole_writer(folder):
+        outcomes = adaptation.run_adaptation(config, folder, request, options.device, console)
+    adaptation.show(outcomes, request, console)
+    console.print(f"Outcomes: {request.csv(folder)}\nClasses, distance and seconds: {request.facts(folder)}")
+
+
 def _export(options: Namespace, console: Console) -> None:
     from experiments import pipeline
+    from experiments.export import run_export
 
     folder = RunFolder(options.run)
     config = folder.require()
     targets = tuple(dict.fromkeys(options.target or ()))
     with sole_writer(folder):
         data = pipeline.load_data_of(folder)
-        certificate = pipeline.run_export(config, folder, data, console, targets, options.check)
-    table = Table("backend", "spike slots", "mismatches", "largest output difference", "accuracy")
-    for one in certificate.comparisons:
-        accuracy = "" if one.accuracy is None else f"{one.accuracy:.4f}"
-        table.add_row(
-            one.backend, f"{one.slots:,}", f"{one.mismatches:,}", f"{one.max_output_difference:.2g}", accuracy
-        )
-    console.print(table)
+        certificate = run_export(config, folder, data, console, targets, options.check)
+    _show_certificate(certificate, console)
+    if "nir" in targets:
+        for sentence in certificate.lossy:
+            console.print(f"Other readers of the NIR file: {sentence}", soft_wrap=True)
+        console.print(f"NIR file: {folder.nir}")
     console.print(f"Graph: {folder.graph}\nCertificate: {folder.certificate}")
+
+
+def _show_certificate(certificate: Certificate, console: Console) -> None:
+    columns = ("spike slots", "mismatches", "largest output difference", "accuracy")
+
+    def cells(one: Fidelity) -> tuple[str, ...]:
+        accuracy = "" if one.accuracy is None else f"{one.accuracy:.4f}"
+        return f"{one.slots:,}", f"{one.mismatches:,}", f"{one.max_output_difference:.2g}", accuracy
+
+    table = Table("backend", *columns)
+    for one in certificate.comparisons:
+        table.add_row(one.backend, *cells(one))
+    console.print(table)
+    layers = Table("backend", "layer", "mismatch", "correlation of counts", "cores", title="where spikes differ")
+    for one in certificate.comparisons:
+        for name, layer in one.layers.items() if one.mismatches else ():
+            correlation = "" if layer.correlation is None else f"{layer.correlation:.4f}"
+            cores = str(one.cores.get(name, "host")) if one.cores else ""
+            layers.add_row(one.backend, name, f"{layer.mismatches / layer.slots:.3%}", correlation, cores)
+    if layers.row_count:
+        console.print(layers)
+    if certificate.gates:
+        forms = Table("gates as", *columns, title="what other forms of the gates change")
+        for form, one in certificate.gates.items():
+            if not isinstance(one, str):
+                forms.add_row(form, *cells(one))
+        console.print(forms)
+        for form, one in certificate.gates.items():
+            if isinstance(one, str):
+                console.print(f"Gates as {form}: {one}", soft_wrap=True)
 
 
 def _energy(options: Namespace, console: Console) -> None:

@@ -72,7 +72,21 @@ def _check_fits(config: RunConfig, dataset: Dataset, split: ClassSplit) -> None:
             "drawings; keep some held out."
         )
     _check_held_out(config, dataset, config.export.classes, config.export.samples)
+
+
+def check_runs(config: RunConfig) -> None:
+    """Refuses a name that is no simulator, and a simulator that cannot run such a network, whatever its weights."""
     check_targets(config.export.backends)
+    model = make_network(config.network, config.export.classes, config.data.size, config.seed)
+    if isinstance(model, ANML):
+        graph = to_graph(model.eval())
+        for backend in config.export.backends:
+            try:
+                converters.check(graph, backend)
+            except UserError as refusal:
+                raise UserError(f"export.backends names {backend}, which cannot run this network: {refusal}") from None
+            if not config.export.optional:  # that its packages are there shows when it is built
+                converters.open_simulator(graph, backend, 1).close()
 
 
 def _check_held_out(config: RunConfig, dataset: Dataset, classes: int, count: int) -> None:
@@ -90,7 +104,7 @@ def check_targets(names: Iterable[str]) -> None:
     """Raises `UserError` for a name that is no simulator."""
     for name in names:
         if name not in converters.backends():
-            raise UserError(f"There is no export target {name!r}; choose from {', '.join(converters.backends())}.")
+            raise UserError(f"There is no simulator {name!r}; choose from {', '.join(converters.backends())}.")
 
 
 def twin_config(config: RunConfig) -> RunConfig:
@@ -172,13 +186,8 @@ def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str,
     with StageBar.show("meta-test", console) as bar:
         bar("features", 0.0)
         features, spikes = extract_features(model, data.images, data.split.meta_test, config.seed)
-        turned = torch.from_numpy(with_rotations(data.dataset.images[data.split.selection])).to(data.images.device)
-        selection, _ = extract_features(model, turned, np.arange(len(turned)), config.seed)
-        if not (features.any() and selection.any()):
-            raise UserError(
-                f"The network of {folder.path} answers no drawing with a single spike, so that there is nothing to "
-                "learn from; train longer, or lower train.spike_weight or network.threshold."
-            )
+        selection = selection_features(model, data, config.seed)
+        check_spikes(folder, features, selection)
         extracted = time.perf_counter()
         # Below some hundred classes it is over before a second process has started.
         workers = (os.cpu_count() or 1) if config.meta_test.milestones[-1] > 100 else 1
@@ -190,6 +199,21 @@ def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str,
     write_text(folder.activity, json.dumps({"spikes_per_neuron": spikes, "seconds": seconds}, indent=2) + "\n")
     write_csv(folder.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
     return outcomes
+
+
+def selection_features(model: Network, data: Data, seed: int) -> torch.Tensor:
+    """Features (classes, drawings, F) on which learning rates are picked: the selection classes, and these turned."""
+    turned = torch.from_numpy(with_rotations(data.dataset.images[data.split.selection])).to(data.images.device)
+    return extract_features(model, turned, np.arange(len(turned)), seed)[0]
+
+
+def check_spikes(folder: RunFolder, *features: torch.Tensor) -> None:
+    """Raises `UserError` where features of the network of `folder` are all zero."""
+    if not all(one.any() for one in features):
+        raise UserError(
+            f"The network of {folder.path} answers no drawing with a single spike, so that there is nothing to "
+            "learn from; train longer, or lower train.spike_weight or network.threshold."
+        )
 
 
 def held_out_drawings(
@@ -213,86 +237,23 @@ def exported(config: RunConfig, folder: RunFolder) -> tuple[ANML, np.ndarray]:
         UserError: published layers, which have no form on a simulator, or a run without that head.
     """
     learned = load_head(folder.path, config.export.head, config.export.classes)
+    return cast(ANML, with_head(load_anml(folder), learned.head)), learned.classes
+
+
+def load_anml(folder: RunFolder) -> ANML:
+    """The network of a run; `UserError` for published layers, which have no form on a simulator."""
     model = load(folder.path)
     if not isinstance(model, ANML):
         raise UserError(
             f"{folder.path} has published layers, whose norm depends on each picture, so that it has no form on a "
             "simulator; export a run with network.layers: strided."
         )
-    return cast(ANML, with_head(model, learned.head)), learned.classes
+    return model
 
 
 def to_graph(model: ANML) -> converters.Graph:
     """The graph of a network, with weights on grids where that makes every sum of it exact."""
     return converters.snap(converters.from_torch(model), PIXEL_SCALE.bit_length() - 1).graph
-
-
-def run_export(
-    config: RunConfig,
-    folder: RunFolder,
-    data: Data,
-    console: Console,
-    targets: Sequence[str] = (),
-    samples: int | None = None,
-) -> converters.Certificate:
-    """Exports the network with its learned head, simulates it, and writes graph, certificate and timings.
-
-    Args:
-        config: of the run.
-        folder: of the run.
-        data: of the run.
-        console: where a missing simulator is named.
-        targets: backends; those of the configuration where none is given, missing ones then left out.
-        samples: held-out drawings to simulate; the configured number where None.
-
-    Raises:
-        MissingExtraError: a backend asked for in `targets` that is not installed.
-        UserError: an unknown backend, more drawings than there are, or a run without a learned head.
-    """
-    check_targets(targets)
-    model, classes = exported(config, folder)
-    x, labels = held_out_drawings(config, data, classes, config.export.samples if samples is None else samples)
-    graph = to_graph(model)
-    converters.save_graph(graph, folder.graph)
-    reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
-    comparisons = [converters.compare(converters.record_anml(model, x, seed=config.seed), reference, labels)]
-    timings = [_timing(reference, len(x))]
-    with StageBar.show("export", console) as bar:
-        backends = tuple(targets) or config.export.backends
-        for i, backend in enumerate(backends):
-            bar(backend, i / len(backends))
-            try:
-                recording = converters.simulate(graph, x, backend=backend, seed=config.seed)
-            except MissingExtraError as error:
-                if targets or not config.export.optional:
-                    raise
-                console.print(f"Left out: {error}")
-                continue
-            comparisons.append(converters.compare(recording, reference, labels))
-            timings.append(_timing(recording, len(x)))
-        bar("done", 1.0)
-    if targets and folder.certificate.exists():  # what was checked before stays, where it is of the same graph
-        before = converters.load_certificate(folder.certificate)
-        if before.graph == converters.graph_hash(graph):
-            renewed = {comparison.backend for comparison in comparisons}
-            comparisons += [comparison for comparison in before.comparisons if comparison.backend not in renewed]
-            with folder.simulations.open(encoding="utf-8", newline="") as file:
-                timings += [
-                    row for row in csv.DictReader(file) if row["backend"] not in {t["backend"] for t in timings}
-                ]
-    write_csv(folder.simulations, tuple(timings[0]), timings)
-    certificate = converters.certify(graph, comparisons)
-    converters.save_certificate(certificate, folder.certificate)
-    return certificate
-
-
-def _timing(recording: converters.Recording, samples: int) -> dict[str, Any]:
-    return {
-        "backend": recording.backend,
-        "samples": samples,
-        "build_seconds": recording.build_seconds,
-        "run_seconds": recording.run_seconds,
-    }
 
 
 def run_energy(config: RunConfig, folder: RunFolder, data: Data) -> list[dict[str, Any]]:
@@ -329,8 +290,10 @@ def run_everything(config: RunConfig, folder: RunFolder, resume: bool, device: s
     """Train, meta-test, export, energy, report; with the conventional twin where the configuration asks for it."""
     if find_spec("matplotlib") is None or find_spec("jinja2") is None:
         raise MissingExtraError("The report", "report")  # now, and not after the training
+    from experiments.export import run_export
     from experiments.report import write_report
 
+    check_runs(config)
     data = load_data(config, device)
     runs = [(config, folder)]
     if config.twin and config.network.neuron == "lif":

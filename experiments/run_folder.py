@@ -59,6 +59,10 @@ class RunFolder:
         return self.path / "export" / "graph.safetensors"
 
     @property
+    def nir(self) -> Path:
+        return self.path / "export" / "graph.nir"
+
+    @property
     def certificate(self) -> Path:
         return self.path / "export" / "certificate.json"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,11 +18,16 @@ from converters.graph import (
     Graph,
     Input,
     Integrator,
+    MaxPool2d,
+    Quantize,
     Readout,
 )
 from snn_anml.errors import MissingExtraError
 
 BACKENDS = ("interpreter", "torch", "nengo", "nengo-dl")
+
+MAXIMA = ("pln.maximum1", "pln.maximum2")
+"""Of `gated_graph`, those that are not on the way to a gate."""
 
 
 def require(backend: str) -> None:
@@ -55,9 +62,10 @@ def scalar(value: float) -> np.ndarray:
 def gated_graph(
     seed: int = 0, reset="subtract", reset_delay: bool = True, steps: int = 5, exact: bool = True, encoding="constant"
 ) -> Graph:
-    """A small network with everything a graph can hold: two convolutions with strides and padding, a pool, gates
-    that are static (one a channel), change with every step (one a neuron) or are a sigmoid, and three neurons'
-    parameters. With `exact`, every number is dyadic and the sigmoid is left out."""
+    """A small network with everything a graph can hold: two convolutions with strides and padding, a pool, maxima of
+    spikes and of currents that do and do not change, gates that are static (one a channel), change with every step
+    (one a neuron), are a sigmoid or have few bits, and three neurons' parameters. With `exact`, every number is dyadic
+    and the sigmoid is left out."""
     rng = np.random.default_rng(seed)
 
     def conv(name, source, out, channels, kernel, stride, padding):
@@ -87,18 +95,22 @@ def gated_graph(
         (
             Input("input", (), (2, 8, 8), encoding),
             conv("nm.conv", "input", 3, 2, (3, 3), (2, 2), (1, 1)),
-            Activation("nm.relu", ("nm.conv",), "relu"),
+            MaxPool2d("nm.maximum", ("nm.conv",), (3, 3), (1, 1), (1, 1)),
+            Activation("nm.relu", ("nm.maximum",), "relu"),
             affine("nm.channel", "nm.relu", 4, 48, bits=3, limit=2),
-            Activation("nm.channel_gate", ("nm.channel",), "hard_sigmoid" if exact else "sigmoid"),
+            Activation("nm.channel_value", ("nm.channel",), "hard_sigmoid" if exact else "sigmoid"),
+            Quantize("nm.channel_gate", ("nm.channel_value",), 2**-4, 2**4),
             affine("nm.neuron", "nm.relu", 12, 48, bits=3, limit=2),
             Integrator("nm.membrane", ("nm.neuron",), scalar(0.5)),
             Activation("nm.neuron_gate", ("nm.membrane",), "hard_sigmoid"),
             conv("pln.conv1", "input", 4, 2, (5, 3), (2, 1), (2, 1)),
             Gate("pln.gate1", ("pln.conv1", "nm.channel_gate")),
             LIF("pln.lif1", ("pln.gate1",), beta, scalar(0.25), **neuron),
-            AvgPool2d("pln.pool", ("pln.lif1",), (2, 2), (2, 2)),
+            MaxPool2d("pln.maximum1", ("pln.lif1",), (1, 3), (1, 1), (0, 1)),
+            AvgPool2d("pln.pool", ("pln.maximum1",), (2, 2), (2, 2)),
             conv("pln.conv2", "pln.pool", 3, 4, (1, 2), (1, 2), (0, 1)),
-            LIF("pln.lif2", ("pln.conv2",), *per_neuron(18), **neuron),
+            MaxPool2d("pln.maximum2", ("pln.conv2",), (1, 3), (1, 1), (0, 1)),
+            LIF("pln.lif2", ("pln.maximum2",), *per_neuron(18), **neuron),
             affine("pln.fc1", "pln.lif2", 12, 18),
             Gate("pln.gate2", ("pln.fc1", "nm.neuron_gate")),
             LIF("pln.lif3", ("pln.gate2",), *per_neuron(12), **neuron),
@@ -107,6 +119,18 @@ def gated_graph(
         ),
         steps,
     )
+
+
+def without(graph: Graph, *names: str) -> Graph:
+    """The graph without some nodes; what read them reads what they read first."""
+    nodes, source = [], {}
+    for node in graph.nodes:
+        node = replace(node, inputs=tuple(source.get(name, name) for name in node.inputs))
+        if node.name in names:
+            source[node.name] = node.inputs[0]
+        else:
+            nodes.append(node)
+    return Graph(tuple(nodes), graph.steps)
 
 
 def inputs(seed: int = 0, samples: int = 3, exact: bool = True) -> np.ndarray:

@@ -10,14 +10,31 @@ import torch
 from torch.nn import functional as F
 
 from converters.gates import constant, nothing
-from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Gate, Graph, Input, Integrator, Node, Readout
+from converters.graph import (
+    LIF,
+    Activation,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Gate,
+    Graph,
+    Input,
+    Integrator,
+    MaxPool2d,
+    Node,
+    Quantize,
+    Readout,
+)
 
 SHAPES = ((5,), (2, 9), (2, 6, 7))
 NAMES = (
     *("input", "output", "readout", "a", "a.b", "a_b", "a/b", "/", "", ".", "..", "%", "%2F", "0", "a b", "ä", "\n"),
     *("a.membrane", "a.flatten", "a.output", "type", "nodes", "metadata"),
 )
-KINDS = ("conv", "affine", "pool", "activation", "lif", "lif", "integrator", "gate", "constant gate")
+KINDS = (
+    *("conv", "affine", "pool", "maximum", "activation", "quantize", "lif", "lif", "integrator", "gate"),
+    "constant gate",
+)
 
 
 @st.composite
@@ -38,8 +55,7 @@ def graphs(draw: st.DrawFn) -> Graph:
         return rng.standard_normal(shape).astype(np.float32)
 
     def affine(source: str, out: int) -> str:
-        bias = random(*draw(st.sampled_from([(out,), (out,), ()])))
-        return add(Affine, source, weight=random(out, int(np.prod(shapes[source]))), bias=bias)
+        return add(Affine, source, weight=random(out, int(np.prod(shapes[source]))), bias=random(out))
 
     def per_neuron(n: int, *choices: float) -> np.ndarray:
         if draw(st.booleans()):
@@ -67,6 +83,10 @@ def graphs(draw: st.DrawFn) -> Graph:
             kernel = (1, 2) if shape[1] == 1 else (2, 2)
             if all(size >= k for size, k in zip(shape[1:], kernel, strict=True)):
                 last = add(AvgPool2d, source, kernel=kernel, stride=kernel)
+        elif kind == "maximum" and len(shape) == 3:
+            last = add(MaxPool2d, source, kernel=(1, 3), stride=(1, draw(st.integers(1, 2))), padding=(0, 1))
+        elif kind == "quantize":
+            last = add(Quantize, source, step=draw(st.sampled_from([0.25, 0.1])), levels=draw(st.integers(1, 9)))
         elif kind == "activation":
             last = add(Activation, source, function=draw(st.sampled_from(["relu", "sigmoid", "hard_sigmoid"])))
         elif kind == "lif":

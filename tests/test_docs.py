@@ -168,6 +168,14 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     assert names["spikes"].shape == names["membrane"].shape == (10, 4, 32)
 
 
+def test_the_example_of_events_runs(capsys):
+    names = run_blocks(ROOT / "docs" / "events.md")
+    camera, sent = names["camera"], names["sent"]
+    assert len(camera.events) + camera.late + camera.taken == 800
+    assert min(camera.late, camera.taken, len(sent), len(names["again"].events("4"))) > 0
+    assert capsys.readouterr().out.endswith("True\n")
+
+
 def test_the_examples_of_extending_run(capsys):
     simulate = importlib.import_module("converters.simulate")  # the package exports a function of the same name
     registries = (simulate._BACKENDS, graph_builder._LOWERINGS, energy.DEVICES, DATASETS)

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from converters import energy, graph_hash, load_certificate, load_graph
-from experiments import pipeline
+from experiments import export, pipeline
 from experiments.run_folder import git_commit
 from snn_anml.config import RunConfig
 from snn_anml.data import load_dataset
@@ -250,12 +250,12 @@ def test_a_second_run_is_refused_and_loses_nothing(glyphs):
 
 def test_resuming_a_finished_run_repeats_no_stage_and_changes_no_result(glyphs, monkeypatch):
     path, run, said = glyphs
-    for stage in ("train", "meta_test", "run_export"):
+    for module, stage in ((pipeline, "train"), (pipeline, "meta_test"), (export, "run_export")):
 
         def repeated(*_, **__):
             pytest.fail("a finished stage was repeated")
 
-        monkeypatch.setattr(pipeline, stage, repeated)
+        monkeypatch.setattr(module, stage, repeated)
     before = contents(run)
     again = snn_anml("run", "--config", path, "--out", run, "--resume")
     assert again.code == 0

@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 
 from converters.energy import concatenate, count
 from converters.energy.table import PER_SAMPLE
-from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Gate, Graph, Input, Readout
+from converters.graph import (
+    LIF,
+    Activation,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Gate,
+    Graph,
+    Input,
+    MaxPool2d,
+    Quantize,
+    Readout,
+)
 from converters.recording import Recording
 from converters.simulate import open_simulator, simulate
 from snn_anml.errors import UserError
@@ -160,6 +172,43 @@ def test_equals_the_definition_of_neurobench(case):
     for name, total in expected.items():
         assert int(counts.per_sample(name).sum()) == total
         assert counts.mean(name) == Fraction(total, 6)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "relu"])
+def test_maxima_and_rounding_cost_nothing(neuron):
+    """Behind a maximum of spikes a synapse still sees spikes, and rounded gates are gates."""
+    rng = np.random.default_rng(9)
+    graph = Graph(
+        (
+            Input("input", (), (2, 6, 6)),
+            Affine("nm.fc", ("input",), normal(rng, (3, 72)), normal(rng, (3,))),
+            Activation("nm.gate", ("nm.fc",), "sigmoid"),
+            Quantize("nm.gate.levels", ("nm.gate",), 2**-4, 2**4),
+            Conv2d("conv", ("input",), normal(rng, (3, 2, 3, 3)), normal(rng, (3,)), (1, 1), (1, 1)),
+            MaxPool2d("currents", ("conv",), (2, 2), (2, 2)),
+            Gate("gated", ("currents", "nm.gate.levels")),
+            lif("neurons", "gated") if neuron == "lif" else Activation("neurons", ("gated",), "relu"),
+            MaxPool2d("maxima", ("neurons",), (2, 2), (1, 1)),
+            Affine("head", ("maxima",), normal(rng, (4, 12), 0.8), normal(rng, (4,))),
+            Readout("output", ("head",)),
+        ),
+        4,
+    )
+    recording = simulate(graph, rng.random((5, 2, 6, 6)))
+    counts = count(graph, recording)
+    for name in ("currents", "maxima", "nm.gate.levels"):
+        assert not any(getattr(counts[name], number).any() for number in PER_SAMPLE)
+        assert (counts[name].neurons, counts[name].state_bytes, counts[name].parameter_bytes) == (0, 0, 0)
+    pooled = recording.source("maxima")
+    assert 0 < (pooled != 0).mean() < 1
+    assert set(np.unique(pooled)) == {0, 1} or neuron == "relu"
+    leaving = (graph["head"].weight != 0).sum(axis=0)
+    operations = np.count_nonzero(pooled, axis=1) @ leaving
+    zeros = np.zeros(5)
+    row = counts["head"]
+    np.testing.assert_array_equal(row.effective_acs, operations if neuron == "lif" else zeros)
+    np.testing.assert_array_equal(row.effective_macs, zeros if neuron == "lif" else operations)
+    assert counts["gated"].gate_multiplies.tolist() == [27] * 5
 
 
 def test_negative_spikes_are_accumulates_and_any_other_value_is_not():

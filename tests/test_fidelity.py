@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from converters import Certificate, Fidelity, certify, compare, graph_hash, load_certificate, save_certificate, simulate
-from converters.fidelity import Divergence
+from converters.fidelity import Divergence, LayerFidelity
 from converters.graph import Graph
 from converters.recording import Recording
 from snn_anml.errors import UserError
@@ -123,8 +123,10 @@ def test_records_survive_json(tmp_path):
 def test_damaged_certificates_are_refused(tmp_path, content):
     path = tmp_path / "certificate.json"
     path.write_text(content)
-    with pytest.raises(UserError, match="certificate"):
+    said = "Cannot read the certificate" if not content else "certificate.*; delete it and export the network again"
+    with pytest.raises(UserError, match=said) as caught:
         load_certificate(path)
+    assert str(path) in str(caught.value)
     with pytest.raises(UserError):
         Fidelity.from_dict({"layers": {"a": None}})
     with pytest.raises(UserError, match="Cannot read"):
@@ -148,3 +150,22 @@ def test_the_origin_is_the_earliest_layer_of_the_earliest_step():
     reference = two_layers([], [])
     assert compare(two_layers([1], [0, 1]), reference).origin[0] == "b"
     assert compare(two_layers([1], [1]), reference).origin[0] == "a"
+
+
+def test_correlation_of_spike_counts():
+    """Against numpy's, over samples and neurons; none where nothing varies, or the record is older."""
+    rng = np.random.default_rng(0)
+    spikes, others = rng.random((2, 4, 9, 5)) < 0.4
+    membrane, output = np.zeros(spikes.shape, np.float32), np.zeros((4, 2), np.float32)
+    fidelity = compare(recording(spikes, membrane, output), recording(others, membrane, output))
+    expected = np.corrcoef(spikes.sum(1).ravel(), others.sum(1).ravel())[0, 1]
+    assert fidelity.layers["lif"].correlation == pytest.approx(expected, abs=1e-12)
+    shuffled = recording(np.roll(spikes, 3, axis=1), membrane, output)
+    assert compare(shuffled, recording(spikes, membrane, output)).layers["lif"].correlation == pytest.approx(1)
+    silent = recording(np.zeros_like(spikes), membrane, output)
+    assert compare(silent, recording(spikes, membrane, output)).layers["lif"].correlation is None
+    data = fidelity.to_dict()
+    assert Fidelity.from_dict(data) == fidelity
+    del data["layers"]["lif"]["correlation"]
+    assert Fidelity.from_dict(data).layers["lif"] == replace(fidelity.layers["lif"], correlation=None)
+    assert LayerFidelity(1, 0, 0.0, None).correlation is None

@@ -1,14 +1,17 @@
 """Convolutions of all kinds, pools and norms against torch: bit for bit, with dyadic weights."""
 
+from functools import reduce
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import snntorch
 import torch
 from hypothesis import given, settings
 from torch import nn
 
 from converters import energy, from_torch, simulate
-from converters.graph import LIF, AvgPool2d, Conv2d
+from converters.graph import LIF, AvgPool2d, Conv2d, MaxPool2d
 from converters.interpreter import conv2d
 from converters.passes import plain
 from snn_anml.errors import UserError
@@ -37,17 +40,20 @@ def test_random_networks_are_bit_identical(data, dims, seed, steps):
     kernel = data.draw(st.sampled_from([1, 3])) if same else one_each(1, 3)
     stride, padding = (1, "same") if same else (one_each(1, 2), one_each(0, 2))
     first = CONV[dims](4, 8, kernel, stride, padding, one_each(1, 2), groups, bias=data.draw(st.booleans()))
-    blocks: list[nn.Module] = [first, NORM[dims](8) if data.draw(st.booleans()) else nn.Identity(), neuron()]
+    blocks: list[nn.Module] = [first, NORM[dims](8) if data.draw(st.booleans()) else nn.Identity()]
+    if data.draw(st.booleans()):
+        blocks.append(POOL["max"][dims](3, one_each(1, 2), 1))
+    blocks.append(neuron())
     for pool in data.draw(st.lists(st.sampled_from(["avg", "max"]), max_size=1)):
         size = data.draw(st.sampled_from([2, (2,) * dims]) if pool == "avg" else st.sampled_from([2, 3]))
-        blocks.append(POOL[pool][dims](size, data.draw(st.sampled_from([None, 1, 2]))))
+        padding = () if pool == "avg" else (data.draw(st.integers(0, 1)),)
+        blocks.append(POOL[pool][dims](size, data.draw(st.sampled_from([None, 1, 2])), *padding))
     blocks += [CONV[dims](8, 2, 1, groups=data.draw(st.sampled_from([1, 2]))), nn.Dropout(0.5), neuron()]
     features = dyadic_model(nn.Sequential(*blocks), seed)
-    x = samples(seed, 3, 4, *(9, 8)[:dims])
-    flat = torch.zeros(1, 8, *features[:2](x).shape[2:])
-    for block in blocks[3:-1]:
-        flat = block(flat)
-    model = nn.Sequential(features, nn.Flatten(), dyadic_model(nn.Linear(flat.numel(), 5), seed), neuron())
+    x = samples(seed, 3, 4, *(19, 18)[:dims])
+    with torch.no_grad():
+        sent = reduce(lambda x, block: x if isinstance(block, snntorch.Leaky) else block(x), blocks, x)
+    model = nn.Sequential(features, nn.Flatten(), dyadic_model(nn.Linear(sent[0].numel(), 5), seed), neuron())
     check(model, x, steps, atol=0)
 
 
@@ -62,6 +68,32 @@ def test_a_maximum_of_spikes_is_their_or(dims):
     assert [node.name for node in graph.nodes[3:5]] == ["2.mean", "2"]
     assert 0.1 < recording.spikes["2"].mean() < 0.9
     assert recording.spikes["2"].mean() > recording.spikes["1"].mean()
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_network_of_the_tutorials(dims):
+    """Maxima of currents, with the weights that torch draws: conv, pool, neurons, twice, and a linear layer."""
+    torch.manual_seed(1)
+    layers = [CONV[dims](1, 4, 5), POOL["max"][dims](2), leaky(threshold=0.3)]
+    layers += [CONV[dims](4, 6, 3), POOL["max"][dims](2), leaky(threshold=0.2), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(6 * 3**dims, 5), leaky(threshold=0.05))
+    graph, recording = check(model, torch.rand(4, 1, *(20, 20)[:dims]), 6)
+    pools = [graph["1"], graph["4"]]
+    assert [type(node) for node in pools] == [MaxPool2d, MaxPool2d]
+    assert {node.kernel for node in pools} == {(1, 2) if dims == 1 else (2, 2)}
+    assert ("1" in graph.static, "4" in graph.static) == (True, False)
+    rates = {name: float(spikes.mean()) for name, spikes in recording.spikes.items()}
+    assert all(0.02 < rate < 0.98 for rate in rates.values()), rates
+
+
+def test_maxima_of_what_is_no_spike():
+    """Of the picture, of means, of maxima; and padded, of spikes."""
+    torch.manual_seed(0)
+    layers = [nn.MaxPool2d(2, 1), nn.Conv2d(2, 3, 3), leaky(threshold=0.2), nn.AvgPool2d(2, 1), nn.MaxPool2d(2, 1)]
+    layers += [nn.MaxPool2d(3, 1), leaky(beta=0.5, threshold=0.9), nn.MaxPool2d(3, 2, 1), nn.Flatten()]
+    graph, recording = check(nn.Sequential(*layers), torch.rand(4, 2, 12, 12), 5)
+    assert [node.name for node in graph.of_type(MaxPool2d)] == ["0", "4", "5", "7"]
+    assert 0.05 < recording.output.mean() < 0.95
 
 
 @pytest.mark.parametrize("encoding", ["rate", "latency"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from converters import from_torch, simulate
-from converters.graph import LIF, Integrator
+from converters.graph import LIF, Affine, Gate, Integrator
 from snn_anml.errors import UserError
 from snn_anml.neurons import AdaptiveLeaky, Leaky, LeakyIntegrator, Synaptic
 from tests.from_torch_helpers import check, leaky
@@ -86,13 +86,20 @@ def test_lapicque(constants, threshold, reset, shape, seed):
     check(model, driven(shape, seed), 9, atol=0)
 
 
-def test_lapicque_behind_a_flattened_picture():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("shape", [(2, 3, 3), (18,)])
+def test_the_factor_of_lapicque_is_one_number_a_neuron(shape):
+    """A gate by constants, and no matrix; bit for bit, as all sums before it are of one term."""
     model = nn.Sequential(
-        nn.Flatten(), snntorch.Lapicque(0.9, threshold=0.2, init_hidden=True), nn.Linear(18, 2), leaky()
+        *([nn.Flatten()] if len(shape) == 3 else []),
+        *(snntorch.Lapicque(0.9, threshold=0.2, init_hidden=True), nn.Linear(18, 2), leaky()),
     )
-    _, recording = check(model, torch.rand(3, 2, 3, 3), 8)
-    assert recording.spikes["1"].any()
+    torch.manual_seed(0)
+    graph, recording = check(model, torch.rand(3, *shape), 8)
+    name = "1" if len(shape) == 3 else "0"
+    assert recording.spikes[name].any()
+    assert graph[name].inputs == (f"{name}.scaled",)
+    assert isinstance(graph[f"{name}.scaled"], Gate)
+    assert max(node.weight.size for node in graph.nodes if isinstance(node, Affine)) == 2 * 18
 
 
 class OwnNet(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from converters import compare, graph_hash, lower_gates, simulate
-from converters.gates import CLOSED
+from converters.gates import CLOSED, constant, nothing
 from converters.graph import LIF, Activation, Affine, Gate, Graph, Input, Integrator, Readout
 from snn_anml.errors import UserError
 from tests.helpers import assert_identical, dyadic, scalar
@@ -173,3 +173,25 @@ def test_a_graph_without_gates_is_itself():
     lowered = lower_gates(graph, samples(2))
     assert lowered.thresholds == lowered.constants == ()
     assert [graph_hash(made) for made in lowered.graphs] == [graph_hash(graph)] * 2
+
+
+@pytest.mark.parametrize("encoding", ["rate", "spikes"])
+def test_a_constant_gate_is_lowered_though_the_input_changes(encoding):
+    rng = np.random.default_rng(0)
+    nodes = (
+        Input("in", (), (N,), encoding),
+        Affine("nothing", ("in",), **nothing(N)),
+        Affine("values", ("nothing",), **constant(rng.choice([0.5, 0.25, 2], N))),
+        Gate("gate", ("in", "values")),
+        LIF("lif", ("gate",), scalar(0.5), scalar(0.375), "zero"),
+        Readout("out", ("lif",)),
+    )
+    graph = Graph(nodes, 7)
+    x = rng.random((3, N)) if encoding == "rate" else (rng.random((3, 7, N)) < 0.6)
+    lowered, reference = lower_gates(graph, x.astype(np.float32)), simulate(graph, x.astype(np.float32))
+    assert (lowered.thresholds, len(lowered.graphs)) == (("gate",), 3)
+    assert [node.name for node in lowered.graphs[0].nodes] == ["in", "lif", "out"]
+    np.testing.assert_array_equal(
+        simulate(lowered.graphs[0], x.astype(np.float32)).spikes["lif"], reference.spikes["lif"]
+    )
+    assert 0.1 < reference.spikes["lif"].mean() < 0.6

@@ -17,12 +17,14 @@ from converters.graph import (
     Gate,
     Graph,
     Input,
+    MaxPool2d,
+    Quantize,
     Readout,
     gate_index,
     part,
 )
 from snn_anml.errors import UserError
-from tests.helpers import gated_graph, scalar
+from tests.helpers import MAXIMA, gated_graph, scalar, without
 
 
 def fc(name, source, out, n, dtype=np.float32):
@@ -72,7 +74,27 @@ def test_gates_of_neurons_and_channels():
         (lambda: graph(conv(3, 1, groups=2), shape=(2, 4, 4)), "3 outputs cannot be divided into 2 groups"),
         (lambda: graph(conv(1, 1, 3, dilation=(1, 2)), shape=(1, 4, 4)), "3x5 kernel does not fit"),
         (lambda: graph(AvgPool2d("p", ("in",), (5, 2), (1, 1)), shape=(1, 4, 4)), "p: a 5x2 kernel"),
+        (lambda: graph(MaxPool2d("m", ("in",), (2, 2), (2, 2))), "m: expects"),
+        (lambda: graph(MaxPool2d("m", ("in",), (5, 2), (1, 1)), shape=(1, 4, 4)), "m: a 5x2 kernel"),
+        (
+            lambda: graph(MaxPool2d("m", ("in",), (3, 2), (1, 1), (2, 1)), shape=(1, 4, 4)),
+            r"m: .*\(2, 1\) is more than",
+        ),
+        (lambda: graph(Quantize("q", ("in",), 1e-50, 4)), "q: step = 0.0 and levels = 4"),
+        (lambda: graph(Quantize("q", ("in",), 0.5, 0)), "q: step = 0.5 and levels = 0"),
+        (lambda: graph(LIF("l", ("in",), np.float32(0.9), scalar(1))), r"l\.beta is 0\.9; it must be np\.array"),
+        (lambda: graph(LIF("l", ("in",), scalar(0.9), 1.0)), r"l\.threshold is 1\.0; it must be np\.array"),
+        (
+            lambda: graph(LIF("l", ("in",), scalar(0.9), scalar(1), "substract")),
+            "l.reset is 'substract'; known",
+        ),
+        (lambda: graph(Activation("a", ("in",), "tanh")), "a.function is 'tanh'; known are relu, sigmoid"),
+        (lambda: Graph((Input("in", (), (4,), "Rate"), Readout("out", ("in",))), 1), "in.encoding is 'Rate'; known"),
+        (lambda: graph(LIF("l", ("in",), np.ones(3, np.float32), scalar(1))), r"l.beta has shape \(3,\).* \(4,\)"),
+        (lambda: graph(replace(fc("a", "in", 2, 4), bias=scalar(1))), r"a.bias has shape \(\), but must have \(2,\)"),
         (lambda: graph(steps=0), "steps = 0"),
+        (lambda: graph(steps=2.5), "steps = 2.5; a graph runs for a whole number of steps"),
+        (lambda: graph(steps=np.float32(2)), "steps = 2.0; a graph runs for a whole number of steps"),
         (lambda: Graph((Input("in", (), (4,)),), 1), "begins with its one Input"),
     ],
 )
@@ -87,9 +109,11 @@ def test_a_long_sample_is_a_picture_one_pixel_high():
     assert (made.shapes["in"], made.shapes["c"], made.size("in")) == ((2, 1, 9), (4, 1, 9), 18)
 
 
+LATER = ("nm.maximum", "nm.channel_gate", *MAXIMA)  # what `gated_graph` has of version 3
 FILED = {
-    "1": lambda: gated_graph(exact=False, reset="zero", reset_delay=False, encoding="latency"),
+    "1": lambda: without(gated_graph(exact=False, reset="zero", reset_delay=False, encoding="latency"), *LATER),
     "2": lambda: graph(conv(4, 1, groups=2, dilation=(1, 2)), shape=(2, 9)),
+    "3": lambda: gated_graph(exact=False),
 }
 
 
@@ -115,10 +139,24 @@ def test_files_are_exact(tmp_path, version):
     assert f'"schema":"{version}"'.encode() in path.read_bytes()
 
 
-def test_graphs_of_the_first_version_keep_their_hash():
-    """Fields that came later do not show where they say nothing: certificates of before still name their graph."""
+def test_graphs_of_earlier_versions_keep_their_hash():
+    """What came later does not show where it says nothing: certificates of before still name their graph."""
     expected = "0d689b4fd3875fe74a776e298fac4a9a4726e7941f81c80468a9ed40ad2db04a"
     assert graph_hash(graph(conv(2, 1), shape=(1, 4, 4))) == expected
+    expected = "8679ccfb20cdb89586c2111cbddd9cfa2dbe05363975513d8dfc5fd41a4019a9"
+    assert graph_hash(FILED["2"]()) == expected
+
+
+def test_numbers_of_numpy_are_numbers():
+    """As options of nodes they make the same graph and the same file."""
+    neuron = LIF("l", ("c",), scalar(0.9), scalar(1), "zero", False)
+    made = graph(conv(2, 1, stride=(2, 1)), neuron, shape=(1, 4, 4))
+    same = graph(
+        *(conv(2, 1, stride=(np.int64(2), np.int32(1))), replace(neuron, reset_delay=np.bool_(False))),
+        shape=(np.int64(1), 4, 4),
+        steps=np.int64(2),
+    )
+    assert graph_hash(same) == graph_hash(made)
 
 
 def test_the_hash_sees_every_change():
@@ -147,6 +185,9 @@ def test_the_hash_sees_every_change():
     ]
     others += [graph(conv(2, 1, dilation=dilation), shape=(1, 4, 4)) for dilation in ((1, 1), (1, 2), (2, 1))]
     others += [graph(conv(2, 2, groups=groups), shape=(2 * groups, 4, 4)) for groups in (1, 2)]
+    windows = [((2, 2), (1, 1)), ((2, 3), (1, 1)), ((2, 2), (1, 2)), ((2, 2), (1, 1), (1, 0))]
+    others += [graph(MaxPool2d("m", ("in",), *window), shape=(1, 4, 4)) for window in windows]
+    others += [graph(Quantize("q", ("in",), step, levels)) for step, levels in ((0.5, 2), (0.5, 3), (0.25, 2))]
     assert graph_hash(Graph(nodes, 2)) == graph_hash(made)
     assert len({graph_hash(g) for g in (made, *others)}) == len(others) + 1
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from torch.nn import functional as F
 
 from converters import interpreter, simulate
-from converters.graph import LIF, Affine, AvgPool2d, Conv2d, Graph, Input, Integrator, Readout
+from converters.graph import LIF, Affine, AvgPool2d, Conv2d, Graph, Input, Integrator, MaxPool2d, Readout
 from tests.helpers import gated_graph, inputs, scalar
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -43,6 +43,41 @@ def test_convolution_and_pool(kernel, stride, padding, dilation, size, channels,
     np.testing.assert_allclose(ours, F.avg_pool2d(torch.from_numpy(x), kernel, stride).numpy(), atol=1e-6)
     assert ours.dtype == np.float32
     assert ours.shape[1:] == pool.infer_shape([x.shape[1:]])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=SIZES,
+    size=st.tuples(st.integers(5, 9), st.integers(5, 9)),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_maximum_pool(kernel, stride, size, seed, data):
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
+    x = np.random.default_rng(seed).standard_normal((2, 3, *size)).astype(np.float32) - 2  # mostly below 0
+    pool = MaxPool2d("p", (), kernel, stride, padding)
+    ours = interpreter.max_pool2d(x, pool)
+    theirs = F.max_pool2d(torch.from_numpy(x), kernel, stride, padding).numpy()
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.dtype == np.float32
+    assert ours.shape[1:] == pool.infer_shape([x.shape[1:]])
+
+
+@settings(deadline=None, max_examples=60)
+@given(step=st.floats(2**-10, 4, width=32), levels=st.integers(1, 300), seed=st.integers(0, 99))
+def test_rounding_to_levels(step, levels, seed):
+    rng = np.random.default_rng(seed)
+    middle = (rng.integers(-2, levels + 3, 40) + 0.5) * step
+    x = np.concatenate([middle, rng.uniform(-1, levels + 1, 40) * step]).astype(np.float32)
+    expected = []
+    for value in x.tolist():
+        # A quotient or product of two float32 is rounded to the right float32 by way of a float64.
+        level = min(max(round(float(np.float32(value / step))), 0), levels)  # Python rounds half to even, too
+        expected.append(np.float32(level * step))
+    ours = interpreter.quantize(x, step, levels)
+    np.testing.assert_array_equal(ours, expected)
+    assert ours.dtype == np.float32
 
 
 def test_activations():
@@ -97,7 +132,8 @@ def test_what_is_recorded():
     graph = gated_graph(steps=4)
     recording = simulate(graph, inputs())
     assert list(recording.spikes) == ["pln.lif1", "pln.lif2", "pln.lif3"]
-    assert set(recording.values) == {"input", "nm.relu", "nm.channel_gate", "nm.neuron_gate", "pln.pool"}
+    fed = {"input", "nm.relu", "nm.channel_gate", "nm.neuron_gate", "pln.maximum1", "pln.pool"}
+    assert set(recording.values) == fed
     assert recording.values["nm.channel_gate"].shape == (3, 1, 4)
     assert recording.values["nm.neuron_gate"].shape == (3, 4, 12)
     assert recording.spikes["pln.lif1"].shape == (3, 4, 128)

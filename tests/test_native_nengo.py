@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import certify, compare, simulate, to_native_nengo, zero_reset
-from converters.graph import LIF, Activation, Affine, AvgPool2d, Graph, Input, Integrator, Readout
+from converters import Fidelity, certify, check, compare, simulate, to_native_nengo, zero_reset
+from converters.graph import LIF, Activation, Affine, AvgPool2d, Graph, Input, Integrator, Quantize, Readout
+from converters.native_nengo import DT
+from converters.recorder import read_out
 from snn_anml.errors import UserError
-from tests.helpers import gated_graph, inputs, require, scalar
+from tests.helpers import MAXIMA, gated_graph, inputs, require, scalar, without
 
 NATIVE = "nengo-native"
 
@@ -27,18 +29,14 @@ def _nengo():
 
 
 def static_gates(graph: Graph) -> Graph:
-    """`gated_graph` with all its gates constant over the steps."""
-    nodes = {node.name: node for node in graph.nodes}
-    nodes["nm.neuron_gate"] = replace(nodes["nm.neuron_gate"], inputs=("nm.neuron",))
-    del nodes["nm.membrane"]
-    return Graph(tuple(nodes.values()), graph.steps)
+    """`gated_graph` with all its gates constant over the steps, and maxima on the way to a gate alone."""
+    return without(graph, "nm.membrane", *MAXIMA)
 
 
 def without_gates(graph: Graph) -> Graph:
-    """`gated_graph` without its neuromodulatory network."""
-    current = {"pln.gate1": "pln.conv1", "pln.gate2": "pln.fc1"}
-    nodes = [n for n in graph.nodes if not n.name.startswith("nm.") and n.name not in current]
-    return Graph(tuple(replace(n, inputs=tuple(current.get(i, i) for i in n.inputs)) for n in nodes), graph.steps)
+    """`gated_graph` without its neuromodulatory network and without maxima."""
+    modulation = [node.name for node in graph.nodes if node.name.startswith("nm.")]
+    return without(graph, "pln.gate1", "pln.gate2", *modulation, *MAXIMA)
 
 
 def layers(n, weights, neurons, steps, activation=None):
@@ -184,6 +182,59 @@ numpy.savez("spikes.npz", **{p.label: simulator.data[p] for p in network.all_pro
     np.testing.assert_allclose(found["readout.values"].mean(0), reference.output[1], atol=1e-6)
 
 
+def test_the_backend_builds_once_and_runs_the_network_that_is_exported(monkeypatch):
+    """Sample and gates are set before each run, and leave no trace in the next."""
+    import nengo
+
+    built = []
+    simulator = nengo.Simulator
+    monkeypatch.setattr(nengo, "Simulator", lambda *a, **k: built.append(1) or simulator(*a, **k))
+    graph, x = static_gates(gated_graph(reset="zero", exact=False)), inputs(samples=4, exact=False)
+    recording = simulate(graph, x, backend=NATIVE, minibatch=1)
+    assert len(built) == 1
+    monkeypatch.undo()
+    for i, sample in enumerate(x):
+        network = to_native_nengo(graph, sample=sample)
+        with nengo.Simulator(network, dt=DT, progress_bar=False) as alone:
+            alone.run_steps(graph.steps, progress_bar=False)
+            found = {probe.label: alone.data[probe] for probe in network.all_probes}
+        for name, spikes in recording.spikes.items():
+            np.testing.assert_array_equal(found[f"{name}.spikes"] > 0, spikes[i])
+        values = found["readout.values"].astype(np.float32)
+        np.testing.assert_array_equal(read_out(values[None], False)[0], recording.output[i])
+    assert recording.output.dtype == np.float32
+    assert len({spikes.tobytes() for spikes in recording.spikes["pln.lif1"]}) == len(x)
+
+
+def test_an_exported_network_shows_the_spikes_of_its_sample():
+    import nengo
+
+    graph, x = without_gates(gated_graph(reset="zero", encoding="rate")), inputs(samples=1)
+    network = to_native_nengo(graph, sample=x[0], seed=3)
+    with nengo.Simulator(network, dt=DT, progress_bar=False) as simulator:
+        simulator.run_steps(graph.steps, progress_bar=False)
+        found = {probe.label: simulator.data[probe] for probe in network.all_probes}
+    for name, spikes in simulate(graph, x, seed=3).spikes.items():
+        np.testing.assert_array_equal(found[f"{name}.spikes"] > 0, spikes[0])
+
+
+def test_a_graph_is_checked_without_nengo_and_what_drives_gates_stays_on_the_host(monkeypatch):
+    graph, x = static_gates(gated_graph(reset="zero")), inputs()
+    fidelity = compare(simulate(graph, x, backend=NATIVE), simulate(graph, x))
+    assert fidelity.host == tuple(node.name for node in graph.nodes if node.name.startswith("nm."))
+    assert Fidelity.from_dict(fidelity.to_dict()) == fidelity
+    older = {key: value for key, value in fidelity.to_dict().items() if key != "host"}
+    assert Fidelity.from_dict(older) == replace(fidelity, host=())
+    assert simulate(graph, x).host == ()
+    monkeypatch.setitem(sys.modules, "nengo", None)
+    check(graph, NATIVE)
+    check(gated_graph(), "nengo")  # takes every graph, and says so without Nengo
+    with pytest.raises(UserError, match=r"pln\.gate2 changes with every step"):
+        check(gated_graph(reset="zero"), NATIVE)
+    with pytest.raises(UserError, match="Unknown backend 'brian'"):
+        check(graph, "brian")
+
+
 @pytest.mark.parametrize("reset", ["subtract", "none"])
 def test_other_resets_are_refused_or_measured(reset):
     graph, x = static_gates(gated_graph(reset=reset)), inputs()
@@ -204,6 +255,7 @@ def test_other_resets_are_refused_or_measured(reset):
         (LIF("", (), scalar(0.5), scalar(0), "zero"), "node0 has a threshold of 0.0"),
         (LIF("", (), scalar(1.5), scalar(1), "zero"), r"node0 has a beta outside \[0, 1\]"),
         (Activation("", (), "hard_sigmoid"), "node0 is a hard_sigmoid between layers"),
+        (Quantize("", (), 0.5, 2), "node0 is a Quantize between layers, .* the backends interpreter, torch, nengo and"),
     ],
 )
 def test_what_plain_nengo_cannot_do_is_refused_by_name(neuron, message):
@@ -212,8 +264,15 @@ def test_what_plain_nengo_cannot_do_is_refused_by_name(neuron, message):
         to_native_nengo(graph)
 
 
+def test_maxima_are_refused_but_on_the_way_to_a_gate():
+    graph = without(gated_graph(reset="zero"), "nm.membrane")
+    with pytest.raises(UserError, match=r"pln\.maximum1 is a MaxPool2d between layers, which plain Nengo does not"):
+        simulate(graph, inputs(), backend=NATIVE)
+    assert to_native_nengo(static_gates(graph), sample=inputs()[0]).all_ensembles  # with nm.maximum
+
+
 def test_gates_need_a_sample_and_must_stand_still():
     with pytest.raises(UserError, match="sample="):
         to_native_nengo(static_gates(gated_graph(reset="zero")))
-    with pytest.raises(UserError, match=r"pln\.gate2 changes with every step"):
+    with pytest.raises(UserError, match=r"pln\.gate2 changes with every step, .* as nengo"):
         simulate(gated_graph(reset="zero"), inputs(), backend=NATIVE)

@@ -199,7 +199,10 @@ def test_within_autocast():
 
 
 @pytest.mark.filterwarnings(  # what the compiler of torch 2.13 itself uses
-    "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.*torch.jit.script:DeprecationWarning"
+    "ignore:.*should not be instantiated:DeprecationWarning",
+    "ignore:.*torch.jit.script:DeprecationWarning",
+    # It pickles, and pickle asks all imported modules for names; some of jsonargparse warn when asked.
+    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning",
 )
 @pytest.mark.parametrize(
     ("layer", "backend"),

@@ -15,9 +15,22 @@ from hypothesis import strategies as st
 
 from benchmarks import nir_readers
 from converters import LossyExportWarning, compare, graph_hash, load_nir, lower_gates, save_nir, simulate
-from converters.graph import LIF, Activation, Affine, AvgPool2d, Conv2d, Gate, Graph, Input, Integrator, Readout
+from converters.graph import (
+    LIF,
+    Activation,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Gate,
+    Graph,
+    Input,
+    Integrator,
+    MaxPool2d,
+    Quantize,
+    Readout,
+)
 from snn_anml.errors import MissingExtraError, UserError
-from tests.helpers import dyadic, gated_graph, inputs, scalar
+from tests.helpers import dyadic, gated_graph, inputs, scalar, without
 from tests.nir_helpers import euler, graphs
 
 nir = pytest.importorskip("nir", reason="NIR files need the extra nir")
@@ -79,9 +92,13 @@ def test_the_content_is_that_of_nir(tmp_path):
     assert made.nodes["pln.lif1"].tau.shape == (4, 4, 8)
     assert made.nodes["pln.gate1"].metadata == {"gate": "nm.channel_gate"}
     assert made.nodes["nm.relu"].metadata == {"function": "relu"}
+    assert made.nodes["nm.channel_gate"].metadata == {"step": 2**-4, "levels": 2**4}
+    node = made.nodes["nm.maximum"]
+    assert (type(node), node.metadata) == (nir.AvgPool2d, {"function": "maximum"})
+    assert [option.tolist() for option in (node.kernel_size, node.stride, node.padding)] == [[3, 3], [1, 1], [1, 1]]
     assert ("nm.channel_gate", "pln.gate1") not in made.edges
     ours = made.metadata["snn_anml"]
-    assert (ours["dt"], ours["steps"], ours["encoding"], ours["schema"]) == (2.0**-10, 5, "constant", 1)
+    assert (ours["dt"], ours["steps"], ours["encoding"], ours["schema"]) == (2.0**-10, 5, "constant", 3)
     assert ours["sha256"] == graph_hash(graph)
     assert [entry["name"] for entry in json.loads(ours["graph"])["nodes"]] == [node.name for node in graph.nodes]
 
@@ -176,6 +193,8 @@ LOSSY = {
     "decay": (net(replace(lif(), beta=scalar(1.5))), "l: a decay below 0 or above 1"),
     "gate": (net(affine("a", "in", 4, 4), Gate("g", ("in", "a")), lif("g")), "g: NIR has no product"),
     "relu": (net(Activation("r", ("in",), "relu"), lif("r")), "r: NIR has no such function"),
+    "quantize": (net(Quantize("q", ("in",), 0.1, 10), lif("q")), "q: NIR has no such function"),
+    "maximum": (net(MaxPool2d("m", ("in",), (3, 2), (1, 2), (1, 0)), lif("m"), shape=(2, 6, 6)), "m: NIR has no max"),
     "oblong": (
         net(replace(CONV, weight=np.ones((2, 2, 3, 2), np.float32)), lif("c"), shape=(2, 6, 6)),
         "c: nir gets the shapes",
@@ -211,27 +230,19 @@ def test_what_is_not_lossy_is_not_warned_of(tmp_path):
 
 def test_a_file_without_gates_opens_where_gates_are_unknown(tmp_path):
     """Constant gates are values of nir.Scale, and what makes them is no node of the file."""
-    graph = replace_dynamic(gated_graph())
+    graph = without(gated_graph(), "nm.membrane")
     lowered = lower_gates(graph, inputs(samples=2), into="constant")
     lossy = saved(lowered.graphs[1], tmp_path / "net.nir")
     assert not any("gate" in sentence for sentence in lossy)
     made = nir.read(tmp_path / "net.nir", type_check=False)
     assert set(made.nodes) == {
-        *("input", "pln.conv1", "pln.gate1", "pln.lif1", "pln.pool", "pln.conv2", "pln.lif2", "pln.lif2.flatten"),
+        *("input", "pln.conv1", "pln.gate1", "pln.lif1", "pln.maximum1", "pln.pool", "pln.conv2", "pln.maximum2"),
+        *("pln.lif2", "pln.lif2.flatten"),
         *("pln.fc1", "pln.gate2", "pln.lif3", "pln.fc2", "readout"),
     }
     values = simulate(graph, inputs(samples=2)).values["nm.channel_gate"][1, 0]
     np.testing.assert_array_equal(made.nodes["pln.gate1"].scale, np.broadcast_to(values[:, None, None], (4, 4, 8)))
     assert graph_hash(load_nir(tmp_path / "net.nir")) == graph_hash(lowered.graphs[1])
-
-
-def replace_dynamic(graph):
-    """`gated_graph` without the integrator, so that all gates are the same at every step."""
-    nodes = [node for node in graph.nodes if node.name != "nm.membrane"]
-    return Graph(
-        tuple(replace(node, inputs=("nm.neuron",)) if node.name == "nm.neuron_gate" else node for node in nodes),
-        graph.steps,
-    )
 
 
 @pytest.mark.parametrize(

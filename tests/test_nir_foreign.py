@@ -133,7 +133,7 @@ def test_nodes_become_the_simplest_nodes(tmp_path):
     layers = FILES["scale a channel"]
     chain(tmp_path / "net.nir", *layers[:-1], nir.Scale(np.ones((2, 6, 6))), OUT)
     graph = load_nir(tmp_path / "net.nir", **TOLD, encoding="latency")
-    names = ["input", "n1", "n2.nothing", "n2.values", "n2", "n3", "readout"]
+    names = ["input", "n1", "nothing", "n2.values", "n2", "n3", "readout"]
     assert [node.name for node in graph.nodes] == names
     assert graph.nodes[0].encoding == "latency"
     assert graph.shapes["n2.values"] == (2,)
@@ -310,6 +310,7 @@ def test_other_shapes_of_graphs_are_refused(tmp_path, nodes, edges, message):
         ({"reset": "subtract"}, "give load_nir reset_delay=True"),
         ({"dt": -1.0}, r"dt = -1\.0; a time step is a positive number"),
         ({"steps": 0}, "steps = 0"),
+        ({"reset": "substract"}, r"n1\.reset is 'substract'; known are subtract, zero, none"),
     ],
 )
 def test_what_a_file_does_not_say_is_asked_for(tmp_path, told, message):

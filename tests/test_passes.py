@@ -1,5 +1,6 @@
 """Snapping: exact sums in any order, and weights that hardly move."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,22 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters import compare, simulate, snap
-from converters.graph import LIF, Activation, Affine, Conv2d, Graph, Input, Readout
+from converters.graph import LIF, Activation, Affine, Conv2d, Graph, Input, MaxPool2d, Quantize, Readout
 from tests.helpers import require, scalar
 
 PIXEL_BITS = 8
 
 
-def network(seed, scale=1.0, neuron="lif", encoding="constant"):
+def network(seed, scale=1.0, neuron="lif", encoding="constant", maxima=False):
     rng = np.random.default_rng(seed)
 
     def weights(*shape):
         return (rng.standard_normal(shape) * scale).astype(np.float32)
 
-    middle = (
-        LIF("lif1", ("conv1",), scalar(0.9), scalar(1.0)) if neuron == "lif" else Activation("lif1", ("conv1",), "relu")
-    )
-    return Graph(
+    middle = {
+        "lif": LIF("lif1", ("conv1",), scalar(0.9), scalar(1.0)),
+        "relu": Activation("lif1", ("conv1",), "relu"),
+        "levels": Quantize("lif1", ("conv1",), 0.25, 4),
+    }[neuron]
+    graph = Graph(
         (
             Input("input", (), (1, 9, 9), encoding),
             Conv2d("conv1", ("input",), weights(5, 1, 3, 3), weights(5), (2, 2), (1, 1)),
@@ -35,6 +38,15 @@ def network(seed, scale=1.0, neuron="lif", encoding="constant"):
         ),
         steps=6,
     )
+    if not maxima:
+        return graph
+    nodes = []
+    for node in graph.nodes:  # one before every convolution and before every neuron
+        if node.name in ("conv1", "lif1", "conv2", "lif2"):
+            nodes.append(MaxPool2d(f"{node.name}.maximum", node.inputs, (3, 3), (1, 1), (1, 1)))
+            node = replace(node, inputs=(nodes[-1].name,))
+        nodes.append(node)
+    return Graph(tuple(nodes), graph.steps)
 
 
 def drawings(seed, count=20):
@@ -64,10 +76,12 @@ def test_no_partial_sum_needs_more_than_24_bits_and_weights_hardly_move(seed, sc
             assert abs(bias - bias_before) <= step / 2
 
 
+@pytest.mark.parametrize("neuron", ["lif", "levels"])
 @pytest.mark.parametrize("backend", ["torch", "nengo", "nengo-dl"])
-def test_a_snapped_network_is_bit_identical_everywhere(backend):
+def test_a_snapped_network_is_bit_identical_everywhere(backend, neuron):
     require(backend)
-    graph = snap(network(3, 0.7), PIXEL_BITS).graph
+    graph, exact, _ = snap(network(3, 0.7, neuron, maxima=True), PIXEL_BITS)
+    assert exact == ("conv1", "conv2", "head")
     x = drawings(0)
     reference = simulate(graph, x)
     assert sum(s.sum() for s in reference.spikes.values()) > 1000
@@ -86,11 +100,27 @@ def test_sums_in_another_order_are_the_same_bits():
         assert (one_by_one == spikes @ node.weight.T).all()
 
 
-def test_a_synapse_behind_relu_is_left_alone_and_named():
-    graph = network(0, neuron="relu")
+@pytest.mark.parametrize("maxima", [False, True])
+def test_a_synapse_behind_relu_is_left_alone_and_named(maxima):
+    graph = network(0, neuron="relu", maxima=maxima)
     snapped, exact, inexact = snap(graph, PIXEL_BITS)
     assert (exact, inexact) == (("conv1", "head"), ("conv2",))
     assert snapped["conv2"] is graph["conv2"]
+
+
+@pytest.mark.parametrize(
+    ("step", "levels", "fraction_bits"),
+    [(0.25, 4, 2), (1.0, 1, 0), (2**-16, 2**16, 16), (0.25, 5, None), (0.3, 3, None)],
+)
+def test_levels_are_multiples_if_their_step_is_a_power_of_two(step, levels, fraction_bits):
+    graph = network(0, neuron="levels")
+    nodes = [replace(node, step=step, levels=levels) if node.name == "lif1" else node for node in graph.nodes]
+    snapped, exact, _ = snap(Graph(tuple(nodes), 1), PIXEL_BITS)
+    assert ("conv2" in exact) == (fraction_bits is not None)
+    if fraction_bits is not None:
+        row = [Fraction(float(w)) for w in (*snapped["conv2"].weight[0].ravel(), snapped["conv2"].bias[0])]
+        grid = max(value.denominator for value in row)
+        assert 2**22 < sum(map(abs, row)) * grid * 2**fraction_bits <= 2**24
 
 
 def test_zero_weights_stay_zero():

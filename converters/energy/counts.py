@@ -2,7 +2,8 @@
 
 Counted are synapses (`Conv2d`, `Affine`), pooling, gates and neurons; the filter of a synaptic current is an
 `Integrator` and counts as a neuron of its own, and so do the neurons that a maximum of spikes becomes. Not counted
-are the encoding of the picture, and the mean over time that the `Readout` takes (one addition per class and step).
+are the encoding of the picture, the mean over time that the `Readout` takes (one addition per class and step), and the
+comparisons of `MaxPool2d` and the rounding of `Quantize`, for which no convention has a price.
 
 A node that the graph calls static has the same output at every step and is evaluated once per inference;
 every other node is evaluated T times. Synaptic counts follow NeuroBench 2.3 (`SynapticOperations`):
@@ -30,7 +31,9 @@ from converters.graph import (
     Gate,
     Graph,
     Input,
+    MaxPool2d,
     Node,
+    Quantize,
     Readout,
     part,
 )
@@ -87,7 +90,7 @@ def _count_node(graph: Graph, node: Node, recording: Recording, samples: int) ->
         if isinstance(node, LIF):
             spikes = _source(graph, node.name, recording, samples)
             numbers["spikes"] = np.count_nonzero(spikes, axis=(1, 2))
-    else:
+    elif not isinstance(node, (MaxPool2d, Quantize)):
         raise UserError(f"{node.name} is a {type(node).__name__}, whose operations cannot be counted.")
     return _row(graph, node, evaluations, samples, numbers)
 

@@ -26,7 +26,9 @@ MARK = re.compile(r"<!-- table: (\w+) -->")
 PRICES = ("accumulate", "multiply_accumulate", "gate_multiply", "neuron_update", "add", "bias_add")
 PICO = 1e-12
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-CONVENTIONAL = Path(__file__).parents[2] / "experiments" / "results" / "conventional"
+RUNS = Path(__file__).parents[2] / "experiments" / "results"
+CONVENTIONAL = RUNS / "conventional"
+HARDWARE, DEFAULT = RUNS / "omniglot_hardware", RUNS / "omniglot_spiking"
 COMPARED = ("snnTorch", "SpikingJelly (torch)", "Norse")  # in the table of speeds
 
 
@@ -145,28 +147,133 @@ def published_speed() -> str:
     return f"{said}\n\n{_table(('meta-step', 'ours, s', 'faster', 'floor, s'), rows)}"
 
 
+def _accuracies(file: Path, *keys: str) -> dict[tuple[str, ...], dict[int, list[float]]]:
+    """Held-out accuracies, %, of every draw, by the columns `keys` and the number of classes."""
+    found: dict[tuple[str, ...], dict[int, list[float]]] = {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            by_classes = found.setdefault(tuple(row[key] for key in keys), {})
+            by_classes.setdefault(int(row["classes"]), []).append(100 * float(row["test_accuracy"]))
+    return found
+
+
+def _means(accuracy: dict[int, list[float]], classes: Sequence[int] = CLASSES) -> Iterable[str]:
+    return (f"{fmean(accuracy[n]):.1f}" if n in accuracy else "" for n in classes)
+
+
 def conventional() -> str:
     """Held-out accuracy, %, of the committed conventional runs, by protocol, head and number of classes."""
-    rows = []
-    for file in sorted(CONVENTIONAL.glob("*/meta_test.csv")):
-        with file.open(encoding="utf-8", newline="") as lines:
-            found: dict[tuple[str, str], dict[int, list[float]]] = {}
-            for row in csv.DictReader(lines):
-                by_classes = found.setdefault((row["protocol"], row["head"]), {})
-                by_classes.setdefault(int(row["classes"]), []).append(100 * float(row["test_accuracy"]))
-        for (protocol, head), accuracy in found.items():
-            cells = (f"{fmean(accuracy[n]):.1f}" if n in accuracy else "" for n in CLASSES)
-            rows.append((f"`{file.parent.name}`", protocol, head, *cells))
+    rows = [
+        (f"`{file.parent.name}`", protocol, head, *_means(accuracy))
+        for file in sorted(CONVENTIONAL.glob("*/meta_test.csv"))
+        for (protocol, head), accuracy in _accuracies(file, "protocol", "head").items()
+    ]
     return _table(("run", "protocol", "head", *map(str, CLASSES)), rows)
 
 
+def hardware_accuracy() -> str:
+    """Held-out accuracy, %, of the hardware profile beside the default's, under `strict`."""
+    rows = [
+        (f"`{run.name}`", head, *_means(accuracy))
+        for run in (DEFAULT, HARDWARE)
+        for (protocol, head), accuracy in _accuracies(run / "meta_test.csv", "protocol", "head").items()
+        if protocol == "strict"
+    ]
+    return _table(("run", "head", *map(str, CLASSES)), rows)
+
+
+def _certificate(run: Path) -> dict[str, Any]:
+    return json.loads((run / "certificate.json").read_text(encoding="utf-8"))
+
+
+def _differing(one: dict[str, Any]) -> str:
+    share = 100 * one["mismatches"] / one["slots"]
+    return f"{one['mismatches']:,} of {one['slots']:,}" + (f" ({share:.3f} %)" if share >= 0.001 else "")
+
+
+def hardware_targets() -> str:
+    """Every target of the hardware profile's certificate, layer by layer where spikes differ."""
+    rows = []
+    for one in _certificate(HARDWARE)["comparisons"]:
+        accuracy = f"{100 * one['accuracy']:.0f}, torch {100 * one['reference_accuracy']:.0f}"
+        rows.append((f"`{one['backend']}`", "all", _differing(one), "", "", accuracy))
+        for name, layer in one["layers"].items() if one["mismatches"] else ():
+            cores = str(one["cores"].get(name, "host")) if one.get("cores") else ""
+            correlation = "" if layer["correlation"] is None else f"{layer['correlation']:.4f}"
+            rows.append(("", f"`{name}`", _differing(layer), correlation, cores, ""))
+    head = ("target", "layer", "spike slots that differ", "correlation of spike counts", "cores", "accuracy, %")
+    return _table(head, rows)
+
+
+def gate_forms() -> str:
+    """What other forms of the gates change, of the hardware profile's certificate."""
+    rows = []
+    for form, one in _certificate(HARDWARE)["gates"].items():
+        if isinstance(one, str):
+            rows.append((form, one, ""))
+        else:
+            accuracy = f"{100 * one['accuracy']:.0f}, before {100 * one['reference_accuracy']:.0f}"
+            rows.append((form, _differing(one), accuracy))
+    return _table(("gates as", "spike slots that differ", "accuracy, %"), rows)
+
+
+def adaptation() -> str:
+    """Held-out accuracy, %, of heads learned from a target's spikes and from torch's, of the committed run."""
+    rows = []
+    for file in sorted(HARDWARE.glob("meta_test_*.csv")):
+        found = _accuracies(file, "features", "head")
+        classes = max(next(iter(found.values())))
+        target = file.stem.removeprefix("meta_test_")
+        for head in dict.fromkeys(head for _, head in found):
+            means = (f"{fmean(found[features, head][classes]):.1f}" for features in ("torch", target))
+            rows.append((f"`{target}`", str(classes), head, *means))
+    return _table(("target", "classes", "head", "learned from torch's features", "from the target's"), rows)
+
+
+def loihi_rounding() -> str:
+    """Of the committed benchmark: the share of spike slots, %, that each rounding of the chip changes."""
+    layers = json.loads((RESULTS / "loihi_rounding.json").read_text(encoding="utf-8"))["layers"]
+    roundings = next(iter(layers.values()))["alone"]
+    rows = [
+        (f"`{name}`", *(f"{100 * share:.3f}" for share in (of["emulator"], of["inherited"], *of["alone"].values())))
+        for name, of in layers.items()
+    ]
+    return _table(("layer", "all", "inherited", *roundings), rows)
+
+
+def simulator_speed() -> str:
+    """Of the committed benchmark: time of a drawing on every backend, building apart."""
+    results = json.loads((RESULTS / "simulators.json").read_text(encoding="utf-8"))
+    networks = [network["ways"] for network in results["networks"].values()]
+
+    def cell(way: dict[str, Any] | None) -> str:
+        return "" if way is None else f"{1e3 / way['drawings_a_second']:.3g} ms, {way['times_module']:.3g} x"
+
+    rows = [
+        (name, f"{first['build_seconds'] + first['first_seconds']:.2g}", *(cell(n.get(name)) for n in networks))
+        for name, first in networks[0].items()
+    ]
+    said = (
+        f"A drawing on one core of {results['machine']['processor']}, and as a multiple of the time that torch takes "
+        f"for the network itself (`{results['command']}`, kept in `benchmarks/results/simulators.json`). Start is the "
+        "time to build and to run once, for the first of the networks."
+    )
+    return f"{said}\n\n{_table(('', 'start, s', *results['networks']), rows)}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "adaptation": adaptation,
     "configuration": configuration,
     "conventional": conventional,
     "devices": devices,
+    "gate_forms": gate_forms,
+    "hardware_accuracy": hardware_accuracy,
+    "hardware_targets": hardware_targets,
+    "loihi_rounding": loihi_rounding,
     "neuron_speed": neuron_speed,
     "published": published,
     "published_speed": published_speed,
+    "simulator_speed": simulator_speed,
 }
 
 

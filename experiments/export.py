@@ -1,0 +1,130 @@
+"""The export of a run: its graph, simulated on every target, beside what the trained network does itself."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+import converters
+from converters import Certificate, Fidelity, Graph
+from converters.nir_backend import NAME as NIR
+from experiments.pipeline import Data, check_targets, exported, held_out_drawings, to_graph, write_csv
+from experiments.progress import StageBar
+from experiments.run_folder import RunFolder
+from snn_anml.config import RunConfig
+from snn_anml.errors import MissingExtraError
+
+
+def run_export(
+    config: RunConfig,
+    folder: RunFolder,
+    data: Data,
+    console: Console,
+    targets: Sequence[str] = (),
+    samples: int | None = None,
+) -> Certificate:
+    """Exports the network with its learned head, simulates it, and then writes graph, certificate and timings.
+
+    The certificate compares every simulator, and every form that a target can give the gates, with torch. Target
+    `nir` leaves a file.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        data: of the run.
+        console: where a missing simulator is named.
+        targets: backends, beside which the certificate keeps what it says of others; those of the configuration where
+            none is given, missing ones then left out.
+        samples: held-out drawings to simulate; the configured number where None.
+
+    Raises:
+        MissingExtraError: a backend asked for in `targets` that is not installed.
+        UserError: an unknown backend, one that cannot run the network, more drawings than there are, a run without a
+            learned head, or a certificate that cannot be read.
+    """
+    check_targets(targets)
+    model, classes = exported(config, folder)
+    x, labels = held_out_drawings(config, data, classes, config.export.samples if samples is None else samples)
+    graph = to_graph(model)
+    for backend in targets:
+        converters.check(graph, backend)
+    earlier = _earlier(folder, graph) if targets else None
+    reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
+    comparisons = [converters.compare(converters.record_anml(model, x, seed=config.seed), reference, labels)]
+    timings = [_timing(reference, len(x))]
+    backends = tuple(targets) or config.export.backends
+    with StageBar.show("export", console) as bar:
+        for i, backend in enumerate(backends):
+            bar(backend, i / (len(backends) + 1))
+            try:
+                recording = converters.simulate(graph, x, backend=backend, seed=config.seed)
+            except MissingExtraError as error:
+                if targets or not config.export.optional:
+                    raise
+                console.print(f"Left out: {error}")
+                continue
+            comparisons.append(converters.compare(recording, reference, labels))
+            timings.append(_timing(recording, len(x)))
+        bar("gates", len(backends) / (len(backends) + 1))
+        gates = converters.compare_gate_forms(graph, x, reference, labels, config.seed)
+        bar("done", 1.0)
+    certificate = converters.certify(graph, comparisons, gates)
+    if earlier is not None:
+        certificate = _beside(earlier, certificate)
+        timings += _other_timings(folder, timings)
+    # Files last, so that one that fails or is interrupted leaves the export as it was.
+    converters.save_graph(graph, folder.graph)
+    if any(one.backend == NIR for one in comparisons):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", converters.LossyExportWarning)  # they go into the certificate
+            certificate = replace(certificate, lossy=tuple(converters.save_nir(graph, folder.nir)))
+    elif all(one.backend != NIR for one in certificate.comparisons):
+        folder.nir.unlink(missing_ok=True)  # of an export before this one
+    write_csv(folder.simulations, tuple(timings[0]), timings)
+    converters.save_certificate(certificate, folder.certificate)
+    return certificate
+
+
+def _earlier(folder: RunFolder, graph: Graph) -> Certificate | None:
+    """The certificate that is there, if it is of this graph."""
+    if not folder.certificate.exists():
+        return None
+    certificate = converters.load_certificate(folder.certificate)
+    return certificate if certificate.graph == converters.graph_hash(graph) else None
+
+
+def _beside(earlier: Certificate, now: Certificate) -> Certificate:
+    """What was checked now, and what was checked before of other backends; of what is always checked, the larger."""
+    before = {one.backend: one for one in earlier.comparisons}
+    trained, *others = now.comparisons
+    renewed = {one.backend for one in now.comparisons}
+    kept = [one for one in earlier.comparisons if one.backend not in renewed]
+    gates = {form: _larger(earlier.gates.get(form), one) for form, one in now.gates.items()}
+    comparisons = (_larger(before.get(trained.backend), trained), *others, *kept)
+    return replace(now, comparisons=comparisons, gates=gates, lossy=earlier.lossy)
+
+
+def _larger(before: Fidelity | str | None, now: Any) -> Any:
+    return before if isinstance(before, Fidelity) and before.samples > now.samples else now
+
+
+def _timing(recording: converters.Recording, samples: int) -> dict[str, Any]:
+    return {
+        "backend": recording.backend,
+        "samples": samples,
+        "build_seconds": recording.build_seconds,
+        "run_seconds": recording.run_seconds,
+    }
+
+
+def _other_timings(folder: RunFolder, timings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of simulations.csv that are of other backends."""
+    if not folder.simulations.exists():
+        return []
+    with folder.simulations.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["backend"] not in {t["backend"] for t in timings}]

@@ -1,0 +1,139 @@
+"""Gates and weights of few bits: the values that they may have, and that nothing else changes."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converters import quantize_gates, quantize_weights, simulate
+from converters.graph import LIF, Activation, Affine, Conv2d, Gate, Graph, Input, Quantize, Readout
+from snn_anml.errors import UserError
+from tests.helpers import MAXIMA, assert_identical, gated_graph, inputs, require, scalar, without
+
+
+def unquantized(**options):
+    """`gated_graph` with gates of all bits."""
+    return without(gated_graph(**options), "nm.channel_gate")
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+def test_gates_are_the_nearest_multiples(bits):
+    graph, x = unquantized(exact=False, reset="zero"), inputs(exact=False)
+    made = quantize_gates(graph, bits)
+    names = ("nm.channel_value", "nm.neuron_gate")
+    assert [node.name for node in made.of_type(Quantize)] == [f"{name}.quantized" for name in names]
+    assert len(made.nodes) == len(graph.nodes) + 2
+    before, after = simulate(graph, x).values, simulate(made, x).values
+    for name in names:
+        gate = after[f"{name}.quantized"]
+        assert gate.shape == before[name].shape
+        expected = [round(Fraction(float(value)) * 2**bits) for value in before[name].flat]  # half to even
+        np.testing.assert_array_equal(gate.ravel() * 2**bits, expected)
+        assert len(np.unique(gate)) > 1
+
+
+def test_a_driver_that_is_shared_is_quantized_once_and_others_read_it_as_it_was():
+    eye, zero = np.eye(4, dtype=np.float32), np.zeros(4, np.float32)
+    nodes = (
+        Input("in", (), (4,)),
+        Activation("g", ("in",), "sigmoid"),
+        Affine("a", ("g",), eye, zero),
+        Affine("g.quantized", ("in",), eye, zero),  # the name that the new node would have
+        Gate("one", ("a", "g")),
+        Gate("two", ("g.quantized", "g")),
+        Gate("three", ("one", "g")),
+        Readout("out", ("three",)),
+    )
+    made = quantize_gates(Graph(nodes, 1), 3)
+    assert [node.name for node in made.of_type(Quantize)] == ["g.quantized_"]
+    assert made["a"].inputs == ("g",)
+    assert [made[name].inputs for name in ("one", "two", "three")] == [
+        ("a", "g.quantized_"),
+        ("g.quantized", "g.quantized_"),
+        ("one", "g.quantized_"),
+    ]
+
+
+@pytest.mark.parametrize("backend", ["torch", "nengo", "nengo-dl"])
+def test_quantized_gates_are_bit_identical_everywhere(backend):
+    require(backend)
+    graph = quantize_gates(unquantized(), 3)
+    reference = simulate(graph, inputs())
+    assert_identical(simulate(graph, inputs(), backend=backend), reference)
+    assert any(
+        (reference.spikes[name] != spikes).any() for name, spikes in simulate(unquantized(), inputs()).spikes.items()
+    )
+
+
+@pytest.mark.parametrize("backend", ["nengo-native", "loihi"])
+def test_backends_that_know_static_gates_alone_take_quantized_ones(backend):
+    require("nengo")
+    if backend == "loihi":
+        pytest.importorskip("nengo_loihi")
+    graph = quantize_gates(without(unquantized(reset="zero"), "nm.membrane", *MAXIMA), 2)
+    reference, recording = simulate(graph, inputs()), simulate(graph, inputs(), backend=backend)
+    for name in ("nm.channel_value.quantized", "nm.neuron_gate.quantized"):
+        np.testing.assert_array_equal(recording.values[name], reference.values[name])
+    assert set(np.unique(reference.values["nm.neuron_gate.quantized"])) <= {0, 0.25, 0.5, 0.75, 1}
+    if backend == "nengo-native":
+        np.testing.assert_array_equal(recording.spikes["pln.lif3"], reference.spikes["pln.lif3"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(bits=st.integers(2, 16), seed=st.integers(0, 99), convolution=st.booleans())
+def test_weights_of_every_output_are_on_a_grid_of_their_own(bits, seed, convolution):
+    rng = np.random.default_rng(seed)
+    shape = (5, 3, 2, 2) if convolution else (5, 12)
+    weight = (rng.standard_normal(shape) * 10 ** rng.uniform(-3, 3, (5, *(1,) * (len(shape) - 1)))).astype(np.float32)
+    weight[2] = 0
+    bias = rng.standard_normal(5).astype(np.float32)
+    node = (Conv2d if convolution else Affine)("w", ("in",), weight, bias)
+    graph = Graph((Input("in", (), (3, 2, 2)), node, LIF("l", ("w",), scalar(0.9), scalar(1)), Readout("o", ("l",))), 2)
+    made = quantize_weights(graph, bits)
+    assert made["l"] is graph["l"]
+    assert made["w"].bias is bias
+    assert (made["w"].weight.dtype, made["w"].weight.shape) == (np.float32, shape)
+    most = 2 ** (bits - 1) - 1
+    for before, after in zip(weight.reshape(5, -1), made["w"].weight.reshape(5, -1), strict=True):
+        largest = max(abs(float(w)) for w in before)
+        assert max(abs(float(w)) for w in after) == largest
+        if largest == 0:
+            continue
+        step = largest / most
+        for old, new in zip(before.tolist(), after.tolist(), strict=True):
+            assert abs(new - old) <= step * 0.5000001 + abs(old) * 1e-7
+            assert abs(new / step - round(new / step)) < 1e-6 * most
+        assert len(np.unique(after)) <= 2 * most + 1
+
+
+def test_weights_of_many_bits_hardly_change_a_network():
+    graph, x = gated_graph(exact=False), inputs(exact=False)
+    outputs = {bits: simulate(quantize_weights(graph, bits), x).output for bits in (2, 16)}
+    reference = simulate(graph, x).output
+    assert np.abs(outputs[16] - reference).max() < 1e-2 < np.abs(outputs[2] - reference).max()
+
+
+def driven_by(node):
+    nodes = (Input("in", (), (4,)), node, Gate("gate", ("in", "driver")), Readout("out", ("gate",)))
+    return Graph(nodes, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: quantize_gates(driven_by(Activation("driver", ("in",), "relu")), 4),
+            r"driver \(Activation\).*exceed 1",
+        ),
+        (lambda: quantize_gates(driven_by(Quantize("driver", ("in",), 0.5, 4)), 4), r"driver \(Quantize\)"),
+        (lambda: quantize_gates(gated_graph(), 4), r"pln\.gate1 is driven by nm\.channel_gate \(Quantize\)"),
+        (lambda: quantize_gates(unquantized(), 0), "bits = 0; give a whole number from 1 to 16"),
+        (lambda: quantize_gates(unquantized(), 17), "bits = 17"),
+        (lambda: quantize_weights(unquantized(), 1), "bits = 1; give a whole number from 2 to 16"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
