@@ -113,6 +113,9 @@ class MetaConfig:
             trajectory's classes, as in MAML; the loss is on the queries alone).
         redraw: where `meta` re-draws: in the `fast` copy, with a bias of 0 (the paper), or on the meta-parameter
             itself, whose bias stays (`meta`, the published code).
+        learners: what learns the output layer in the inner loop, of `sgd`, `class-mean`, `cosine` and `gaussian` (see
+            `snn_anml.meta.streaming`); the loss is the mean over them. Other than `sgd` they need `head = "zero"` and
+            queries.
         adapt: what the inner loop changes: the output layer (`head`), or the whole prediction network (`pln`, which
             needs `network.layers = "published"`, `head = "meta"` or `"slots"`, and a fixed learning rate).
         order: of the meta-gradient: `second` (exact), `first` (inner gradients are constants, the published code), or
@@ -132,6 +135,7 @@ class MetaConfig:
     remember: int = 0
     head: Literal["zero", "drawn", "meta", "slots"] = "zero"
     redraw: Literal["fast", "meta"] = "fast"
+    learners: tuple[Literal["sgd", "class-mean", "cosine", "gaussian"], ...] = ("sgd",)
     adapt: Literal["head", "pln"] = "head"
     order: Literal["none", "first", "second"] = "second"
     inner_lr: float = 0.02
@@ -146,6 +150,10 @@ class MetaConfig:
         _check(self.remember >= 0, "meta.remember", self.remember, "0 or more")
         _check(self.inner_lr > 0, "meta.inner_lr", self.inner_lr, "positive")
         _check(self.inner_batch >= 0, "meta.inner_batch", self.inner_batch, "0 (all) or more")
+        _check(bool(self.learners), "meta.learners", self.learners, "at least one learner")
+        if set(self.learners) != {"sgd"}:
+            _check(self.head == "zero", "meta.head", self.head, "zero, beside meta.learners other than sgd")
+            _check(self.queries >= 1, "meta.queries", self.queries, "at least 1, beside meta.learners other than sgd")
         if self.head != "meta":
             rule = f"0 beside head: {self.head}, which knows no other class"
             _check(self.remember == 0, "meta.remember", self.remember, rule)
@@ -211,7 +219,7 @@ class MetaTestConfig:
 
     Args:
         milestones: numbers of classes after which accuracy is taken.
-        heads: read-outs to compare, of `adam`, `sgd` and `class-mean`.
+        heads: read-outs to compare, of `adam`, `sgd`, `class-mean`, `cosine` and `gaussian`.
         protocols: of `strict`, `paper` and `iid` (an oracle: all classes at once, shuffled; not continual learning).
         draws: independent repetitions under `strict` and `iid`.
         paper_draws: the same under `paper`.
@@ -220,7 +228,7 @@ class MetaTestConfig:
     """
 
     milestones: tuple[int, ...] = (10, 50, 75, 100, 200, 300, 400, 500, 600)
-    heads: tuple[Literal["adam", "sgd", "class-mean"], ...] = ("adam", "sgd", "class-mean")
+    heads: tuple[Literal["adam", "sgd", "class-mean", "cosine", "gaussian"], ...] = ("adam", "sgd", "class-mean")
     protocols: tuple[Literal["strict", "paper", "iid"], ...] = ("strict", "paper")
     draws: int = 10
     paper_draws: int = 5
@@ -251,7 +259,7 @@ class ExportConfig:
 
     backends: tuple[str, ...] = ("interpreter", "nengo", "nengo-dl")
     samples: int = 200
-    head: Literal["adam", "sgd", "class-mean"] = "class-mean"
+    head: Literal["adam", "sgd", "class-mean", "cosine"] = "class-mean"
     classes: int = 200
     optional: bool = True
 

@@ -105,7 +105,10 @@ def test_help_does_not_wait_for_torch():
         (["train", "--network.widths", "32"], "network.widths = 32; it must be a list, such as [a, b]."),
         (["train", "--network.widths", "[a]"], "network.widths = a; it must be a whole number."),
         (["train", "--network.beta", "2"], "network.beta = 2.0; it must be in [0, 1]."),
-        (["train", "--meta_test.heads", "[knn]"], "meta_test.heads = knn; it must be one of adam, sgd, class-mean."),
+        (
+            ["train", "--meta_test.heads", "[knn]"],
+            "meta_test.heads = knn; it must be one of adam, sgd, class-mean, cosine, gaussian.",
+        ),
         (["train", "--data", "glyphs"], "data is a section of settings; give single ones, as --data.KEY VALUE."),
         (["train", "--data.name", "mnist"], "There is no dataset 'mnist'; known are glyphs, omniglot."),
         (["train", "--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),

@@ -191,7 +191,7 @@ def configs(draw):
     )
 
 
-@settings(max_examples=25)  # each builds a parser
+@settings(max_examples=25, deadline=None)  # each builds a parser
 @given(config=configs())
 def test_a_configuration_written_as_yaml_reads_back_the_same(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("config") / "config.yaml"

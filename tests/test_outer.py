@@ -148,6 +148,28 @@ def test_the_meta_loss_is_that_of_plain_sgd_on_an_output_layer():
     assert loss.spikes == spikes_per_neuron(activity.pln)
 
 
+def test_the_loss_is_the_mean_over_the_learners():
+    def loss(*learners):
+        learner, stage = setup(meta=MetaConfig(classes=3, shots=2, queries=2, learners=learners), spike_weight=0.1)
+        return learner, stage, head_only_loss(learner, stage, 7)
+
+    kinds = "sgd", "class-mean", "cosine", "gaussian"
+    alone = [loss(kind)[2] for kind in kinds]
+    learner, stage, together = loss(*kinds)
+    torch.testing.assert_close(together.total, torch.stack([one.total for one in alone]).mean())
+    torch.testing.assert_close(together.accuracy, torch.stack([one.accuracy for one in alone]).mean())
+    together.total.backward()
+    assert all(p.grad is not None and p.grad.isfinite() for p in learner.readouts.parameters())
+
+    rng, generator = stage.generators(7)
+    batch = sample_trajectories(rng, stage.classes, 6, stage.meta)
+    activity = learner.model.activity(pictures(stage.images, batch.classes, batch.drawings), generator)
+    f, y = activity.features, torch.from_numpy(batch.labels[0])
+    logits = learner.readouts.logits("gaussian", f[:6].view(3, 2, -1), f[6:])
+    expected = F.cross_entropy(logits, y[6:]) + 0.1 * spikes_per_neuron(activity.pln)
+    torch.testing.assert_close(alone[3].total, expected)
+
+
 def test_rows_of_the_trajectory_are_redrawn_and_the_others_kept():
     learner, stage = setup(meta=MetaConfig(head="meta"))
     with torch.no_grad():

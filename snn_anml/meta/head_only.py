@@ -3,6 +3,8 @@
 All drawings of M trajectories pass the network in one batch; the loss is
 
     L = mean cross-entropy of the drawings after the inner loop + spike_weight * mean spikes per neuron.
+
+Beside SGD, or instead of it, read-outs of statistics may learn (`snn_anml.meta.streaming`): the features serve all.
 """
 
 from __future__ import annotations
@@ -41,11 +43,11 @@ def initial_logits(
 
 
 def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
-    """One meta-step's loss: inner loop on the output layer, then the loss over all drawings it is taken on.
+    """One meta-step's loss: what the learners make of the inner loop's drawings, on all drawings it is taken on.
 
-    With queries or a remember set the loss is over those and, for `head = "meta"`, over the trajectory as well
-    (as published); without any, over the trajectory alone. With `order = "none"` the inner loop has changed the output
-    layer itself.
+    For `sgd`, with queries or a remember set, these are those and, for `head = "meta"`, the trajectory as well (as
+    published); without any, the trajectory alone. With `order = "none"` the inner loop has changed the output layer
+    itself. For the others they are the queries. The loss and the accuracy are means over the learners.
     """
     batch, generators, generator = stage.trajectories(step, learner.model)
     M, N = batch.labels.shape
@@ -53,14 +55,21 @@ def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
     features = activity.features.view(M, N, -1)
     labels = torch.from_numpy(batch.labels).to(features.device)
-    if meta.order == "none":
-        head = learner.model.head
-        sgd_(head.weight, head.bias, features[0, :S], labels[0, :S], meta.inner_lr)
-        logits = head(features)
-    else:
-        logits = initial_logits(learner, features, labels[:, :S], meta, generators)
-        logits = dual_sgd(features, labels[:, :S], logits, learner.inner_lr, meta.order)
     first = S if meta.head != "meta" and N > S else 0
-    logits, labels = logits[:, first:].flatten(0, 1), labels[:, first:].flatten()
-    loss, spikes = regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)
-    return Loss(loss, (logits.argmax(-1) == labels).float().mean().detach(), spikes)
+    logits: list[Tensor] = []
+    for kind in meta.learners:
+        if kind != "sgd":
+            support = features[:, :S].unflatten(1, (meta.classes, meta.shots))
+            logits.append(learner.readouts.logits(kind, support, features[:, S:]))
+        elif meta.order == "none":
+            head = learner.model.head
+            sgd_(head.weight, head.bias, features[0, :S], labels[0, :S], meta.inner_lr)
+            logits.append(head(features)[:, first:])
+        else:
+            initial = initial_logits(learner, features, labels[:, :S], meta, generators)
+            logits.append(dual_sgd(features, labels[:, :S], initial, learner.inner_lr, meta.order)[:, first:])
+    labels = labels[:, first:].flatten()
+    losses = torch.stack([F.cross_entropy(of.flatten(0, 1), labels) for of in logits])
+    right = torch.stack([(of.flatten(0, 1).argmax(-1) == labels).float().mean() for of in logits])
+    loss, spikes = regularised(losses.mean(), activity, learner.model, stage.train.spike_weight)
+    return Loss(loss, right.mean().detach(), spikes)

@@ -1,9 +1,9 @@
 """Output layers that learn classes one after another, or all shuffled, from features that are computed once.
 
-All are linear, y = W f + b, so that whatever was learned can be exported with the network:
+    sgd, adam                       softmax cross-entropy, one step of batch 1 for every drawing, over all outputs
+    class-mean, cosine, gaussian    of the drawings of each class alone, see `snn_anml.meta.streaming`
 
-    sgd, adam    softmax cross-entropy, one step of batch 1 for every drawing, over all outputs
-    class-mean   y_c = 2 mu_c . f - |mu_c|^2: the nearest mean of the features of a class
+All but `gaussian` are linear, y = W f + b, so that what was learned can be exported with the network.
 
 A zero-initialised softmax layer has an exact symmetry that halves the work: all outputs whose class has not come
 yet receive the same gradient and stay equal, so one row stands for all of them until its class begins.
@@ -19,8 +19,12 @@ import torch
 from torch import Tensor
 
 from snn_anml.errors import UserError
+from snn_anml.meta.streaming import normal_scores, precisions, turned
 
-HEADS = ("adam", "sgd", "class-mean")
+HEADS = ("adam", "sgd", "class-mean", "cosine", "gaussian")
+STREAMING = ("class-mean", "cosine", "gaussian")
+PRIOR_STRENGTH = 8.0
+"""Of the head `gaussian`: its prior weighs as twice so many drawings. Its variance is picked like a learning rate."""
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015, the values recommended there
 
 
@@ -43,10 +47,37 @@ class LinearHead(NamedTuple):
         return torch.where(best > features @ self.rival[:-1] + self.rival[-1], index, -1)
 
 
+class GaussianHead(NamedTuple):
+    """means and precisions (classes, F) of what was learned so far; row i is the i-th class learned."""
+
+    means: Tensor
+    precisions: Tensor
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Index of the most probable class for features (B, F)."""
+        return normal_scores(self.means, self.precisions, features).argmax(1)
+
+
+Head = LinearHead | GaussianHead
+
+
 def class_means(features: Tensor) -> LinearHead:
     """Nearest-class-mean read-out of features (classes, shots, F)."""
     means = features.mean(1)
     return LinearHead(2 * means, -(means**2).sum(1), None)
+
+
+def of_statistics(head: str, features: Tensor, learning_rate: float) -> Head:
+    """What a head of `STREAMING` learns of features (classes, shots, F); the order of the classes does not matter.
+
+    The learning rate is that of `cosine`, and for `gaussian` the variance of its prior.
+    """
+    if head == "cosine":
+        rows = turned(features, learning_rate)
+        return LinearHead(rows, rows.new_zeros(len(rows)), None)
+    if head == "gaussian":
+        return GaussianHead(features.mean(1), precisions(features, PRIOR_STRENGTH, learning_rate))
+    return class_means(features)
 
 
 def learn_in_sequence(
@@ -55,13 +86,13 @@ def learn_in_sequence(
     learning_rate: float,
     milestones: tuple[int, ...],
     initial: Tensor | None = None,
-) -> Iterator[tuple[int, LinearHead]]:
+) -> Iterator[tuple[int, Head]]:
     """Learns classes one after another and yields the head after every milestone.
 
     Args:
-        head: `adam`, `sgd` or `class-mean`.
+        head: of `HEADS`.
         features: (classes, shots, F) in the order in which they come; float32, on the CPU.
-        learning_rate: of adam and sgd, dimensionless; class-mean has none.
+        learning_rate: dimensionless; see `of_statistics` for what it is in `STREAMING`.
         milestones: increasing numbers of classes, at most as many as there are.
         initial: (classes, F + 1) initial weight and bias of every output; zeros where it is None.
 
@@ -74,9 +105,9 @@ def learn_in_sequence(
     _check_known(head)
     if milestones and milestones[-1] > len(features):
         raise UserError(f"A milestone at {milestones[-1]} classes, but there are only {len(features)}; lower it.")
-    if head == "class-mean":
+    if head in STREAMING:
         for milestone in milestones:
-            yield milestone, class_means(features[:milestone])
+            yield milestone, of_statistics(head, features[:milestone], learning_rate)
         return
     classes = len(features)
     inputs, active = _inputs(features, milestones[-1])
@@ -102,23 +133,24 @@ def learn_in_sequence(
             yield c + 1, _extract(weights, active, initial, c + 1, waiting)
 
 
-def learn_shuffled(head: str, features: Tensor, learning_rate: float, order: Tensor) -> LinearHead:
+def learn_shuffled(head: str, features: Tensor, learning_rate: float, order: Tensor) -> Head:
     """Learns all classes at once, from zeros: every drawing once, in the order given.
 
     Classes begin almost together here, so one row for those still to come would save a share of 1 / (shots + 1) only.
 
     Args:
-        head: `adam`, `sgd` or `class-mean`.
+        head: of `HEADS`.
         features: (classes, shots, F), float32, on the CPU.
-        learning_rate: of adam and sgd, dimensionless; class-mean has none.
-        order: (classes * shots,) drawings, number i being drawing i % shots of class i // shots; class-mean has none.
+        learning_rate: as of `learn_in_sequence`.
+        order: (classes * shots,) drawings, number i being drawing i % shots of class i // shots; no matter to
+            `STREAMING`.
 
     Raises:
         UserError: an unknown head.
     """
     _check_known(head)
-    if head == "class-mean":
-        return class_means(features)
+    if head in STREAMING:
+        return of_statistics(head, features, learning_rate)
     classes, shots, width = features.shape
     inputs, active = _inputs(features, classes)
     weights = inputs.new_zeros(classes, inputs.shape[2])

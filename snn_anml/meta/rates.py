@@ -14,8 +14,11 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "adam": (2e-4, 3e-4, 4.5e-4, 7e-4, 1.1e-3, 1.7e-3, 2.6e-3, 4e-3, 6e-3),
     "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 6e-1, 1.0),
     "class-mean": (0.0,),
+    "cosine": (0.3, 0.6, 1.0, 1.5, 2.0),
+    "gaussian": (0.3, 1.0, 3.0, 10.0, 30.0),
 }
-"""Learning rates to choose from, increasing. Those of sgd are divided by the mean of |f|^2 (see `candidates`)."""
+"""Learning rates to choose from, increasing; of `gaussian`, variances of the prior. Those of sgd are divided by the
+mean of |f|^2, those of gaussian multiplied by the mean variance within a class (see `candidates`)."""
 
 SHUFFLED = CANDIDATES | {"sgd": (1e-1, 3e-1, 1.0, 2.0, 4.0, 8.0, 16.0)}
 """The same where the drawings of all classes come shuffled: steps that would undo the classes before pay there."""
@@ -29,9 +32,14 @@ this many to either side of it run to the late milestones, which cost most."""
 def candidates(head: str, features: Tensor, shuffled: bool = False) -> tuple[float, ...]:
     """Learning rates to choose from, for features (classes, shots, F) that are learned from, in turn or shuffled.
 
-    One SGD step on features f moves the logits of the same drawing by lr |f|^2, so sgd's are relative to that.
+    One SGD step on features f moves the logits of the same drawing by lr |f|^2, so sgd's are relative to that; and the
+    prior variance of gaussian to that of the features.
     """
-    scale = 1 / features.pow(2).sum(2).mean().item() if head == "sgd" else 1.0
+    scale = 1.0
+    if head == "sgd":
+        scale = 1 / features.pow(2).sum(2).mean().item()
+    elif head == "gaussian":
+        scale = (features - features.mean(1, keepdim=True)).pow(2).mean().item()
     return tuple(rate * scale for rate in (SHUFFLED if shuffled else CANDIDATES)[head])
 
 

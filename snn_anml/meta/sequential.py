@@ -20,7 +20,7 @@ from torch import Tensor
 from snn_anml.config import MetaTestConfig
 from snn_anml.data.tasks import pictures
 from snn_anml.errors import UserError
-from snn_anml.meta.heads import LinearHead
+from snn_anml.meta.heads import STREAMING, LinearHead
 from snn_anml.meta.rates import candidates, pick_rates
 from snn_anml.meta.side_by_side import side_by_side
 from snn_anml.meta.trial import Trial
@@ -131,8 +131,8 @@ def meta_test(
         for done, (protocol, head) in enumerate(rounds):
             on_progress(f"{protocol}, {head}", done / len(rounds))
             paper = protocol == "paper"
-            # In index order, class means depend on nothing that is drawn.
-            draws = config.draws if not paper else 1 if head == "class-mean" else config.paper_draws
+            # In index order, statistics depend on nothing that is drawn.
+            draws = config.draws if not paper else 1 if head in STREAMING else config.paper_draws
             trials = _trials(head, n, config.shots, protocol, draws, (seed, 2))
             if paper:
                 pick_on, seen, to_pick = "test", features, trials[:1]
@@ -153,7 +153,7 @@ def meta_test(
                 draw = i % len(trials)
                 for milestone, s in zip(milestones, scores, strict=True):
                     outcomes.append(Outcome(protocol, head, milestone, draw, seed, s.train, s.test, rate, s.first))
-                    if s.head is not None and protocol == config.protocols[0]:
+                    if isinstance(s.head, LinearHead) and protocol == config.protocols[0]:
                         known = LinearHead(s.head.weight[:milestone], s.head.bias[:milestone], None)
                         learned[head, milestone] = Learned(known, classes[trial.order[:milestone]], rate)
     on_progress("done", 1.0)

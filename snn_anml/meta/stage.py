@@ -15,6 +15,7 @@ from snn_anml.data.tasks import Drawings, sample_batch, sample_trajectories
 from snn_anml.group import ALONE, Group
 from snn_anml.meta.graphed import Graphed
 from snn_anml.meta.output_rows import redraw_
+from snn_anml.meta.streaming import Readouts
 from snn_anml.networks import Activity, Network, spikes_per_neuron
 
 
@@ -31,6 +32,8 @@ class Learner(nn.Module):
         super().__init__()
         self.model, self._fixed = model, None if meta.learn_inner_lr else meta.inner_lr
         self.log_inner_lr = nn.Parameter(torch.tensor(math.log(meta.inner_lr)), requires_grad=meta.learn_inner_lr)
+        if set(meta.learners) != {"sgd"}:
+            self.readouts = Readouts()
         if freeze_nm and model.modulation is not None:
             model.modulation.requires_grad_(False)
 

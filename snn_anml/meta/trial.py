@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snn_anml.meta.heads import LinearHead, learn_in_sequence, learn_shuffled
+from snn_anml.meta.heads import Head, learn_in_sequence, learn_shuffled
 
 FIRST_CLASSES = 10
 """Forgetting is followed on the classes learned first; that many of them."""
@@ -27,14 +27,14 @@ class Scores(NamedTuple):
     train: float
     test: float
     first: float
-    head: LinearHead | None
+    head: Head | None
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
     """What is learned, by what; small, so that it can be sent to a worker, which holds the features.
 
-    head: `adam`, `sgd` or `class-mean`; order: (n,) the classes, in the order in which they come; shots: drawings of
+    head: of `snn_anml.meta.heads.HEADS`; order: (n,) the classes, in the order in which they come; shots: drawings of
     each class that are learned from, the others are held out; drawn: seed of a freshly drawn output layer, zero where
     None; shuffled: seed of the order of drawings where all classes up to a milestone are learned at once, anew for
     every milestone, one class after another where None.
@@ -57,9 +57,7 @@ class Trial:
             scores.append(Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head))
         return scores
 
-    def _learn(
-        self, features: Tensor, learning_rate: float, milestones: tuple[int, ...]
-    ) -> Iterator[tuple[int, LinearHead]]:
+    def _learn(self, features: Tensor, learning_rate: float, milestones: tuple[int, ...]) -> Iterator[tuple[int, Head]]:
         """Every milestone, and the head learned by then from features (classes, shots, F)."""
         if self.shuffled is None:
             initial = None if self.drawn is None else drawn_layer(len(features), features.shape[2], self.drawn)
@@ -76,7 +74,7 @@ def drawn_layer(classes: int, features: int, seed: Sequence[int]) -> Tensor:
     return torch.cat([torch.from_numpy(weight), torch.zeros(classes, 1)], 1)
 
 
-def accuracy_by_class(head: LinearHead, features: Tensor) -> np.ndarray:
+def accuracy_by_class(head: Head, features: Tensor) -> np.ndarray:
     """Share of right answers for each class, (classes,), on features (classes, drawings, F)."""
     predicted = head.predict(features.flatten(0, 1)).view(len(features), -1).numpy()
     return (predicted == np.arange(len(features))[:, None]).mean(1)
