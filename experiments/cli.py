@@ -127,6 +127,11 @@ def build_parser() -> ArgumentParser:
     export.add_argument(
         "--check", type=int, default=None, metavar="N", help="held-out drawings to compare (default: export.samples)"
     )
+    export.add_argument(
+        "--approximate",
+        action="store_true",
+        help="give the targets resets to zero, which all of them have, instead of others; the deviation is measured",
+    )
     add("export", export, "export to a simulator, with a fidelity certificate")
     add("energy", _run_parser("Counts operations of an inference and estimates its energy."), "energy estimates")
     report = _run_parser("Writes one page of one run or of several.", several=True)
@@ -230,7 +235,7 @@ def _export(options: Namespace, console: Console) -> None:
     targets = tuple(dict.fromkeys(options.target or ()))
     with sole_writer(folder):
         data = pipeline.load_data_of(folder)
-        certificate = run_export(config, folder, data, console, targets, options.check)
+        certificate = run_export(config, folder, data, console, targets, options.check, options.approximate)
     _show_certificate(certificate, console)
     if "nir" in targets:
         for sentence in certificate.lossy:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import converters
+from converters.graph import LIF
 from tests.cli_helpers import contents, refused, snn_anml, write_yaml
 from tests.helpers import require
 
@@ -85,6 +86,17 @@ def test_a_target_that_cannot_run_the_network_leaves_the_export_as_it_was(run):
     before = contents(run)
     assert "pln.lif1 has reset 'subtract'" in refused("export", run, "--target", "interpreter", "nengo-native")
     assert contents(run) == before
+
+
+def test_resets_to_zero_in_place_of_others_are_measured(run):
+    require("nengo")
+    assert snn_anml("export", run, "--target", "nengo-native", "torch", "--check", "5", "--approximate").code == 0
+    certificate = converters.load_certificate(run / "export" / "certificate.json")
+    of = {one.backend: one for one in certificate.comparisons}
+    native, torch_too = of["nengo-native, resets to zero"], of["torch, resets to zero"]
+    assert native.mismatches > 0  # beside the network as it is
+    assert native.mismatches == torch_too.mismatches
+    assert {lif.reset for lif in converters.open_graph(run).of_type(LIF)} == {"subtract"}
 
 
 @pytest.mark.parametrize(("target", "package"), [("nengo", "nengo"), ("nengo-dl", "nengo_dl")])
