@@ -303,7 +303,7 @@ def _check_fields(node: Node) -> None:
     for f in fields(node):
         value = getattr(node, f.name)
         if f.type in ("np.ndarray", np.ndarray) and not isinstance(value, np.ndarray):
-            raise UserError(f"{node.name}.{f.name} is {value!r}; it must be np.array(value, np.float32).")
+            raise UserError(f"{node.name}.{f.name} is {value!s}; it must be np.array(value, np.float32).")
         if isinstance(value, np.ndarray) and (value.dtype != np.float32 or not np.isfinite(value).all()):
             raise UserError(f"{node.name}.{f.name} must be finite float32, but is {value.dtype}.")
         if f.name in _WORDS and value not in _WORDS[f.name]:
