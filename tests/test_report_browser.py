@@ -12,6 +12,7 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 from experiments.report import write_report
 from tests.report_helpers import make_run
@@ -27,6 +28,7 @@ FLAGS = (
     "--disable-sync",
 )
 WIDTHS = (1280, 400)
+LOADED = "return document.readyState === 'complete' && location.href === arguments[0]"
 
 FIGURES = """
 return [...document.querySelectorAll("figure svg")].map(svg => {
@@ -82,6 +84,8 @@ def shown(request, browser, report):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get_log("performance")
     browser.get(report[name].as_uri())
+    # On a busy machine the driver may return before the page has been read to its end.
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script(LOADED, report[name].as_uri()))
     return browser, width
 
 
