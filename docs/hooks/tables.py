@@ -233,12 +233,11 @@ def adaptation() -> str:
 def loihi_rounding() -> str:
     """Of the committed benchmark: the share of spike slots, %, that each rounding of the chip changes."""
     layers = json.loads((RESULTS / "loihi_rounding.json").read_text(encoding="utf-8"))["layers"]
-    roundings = next(iter(layers.values()))["alone"]
+    shares = {name: {"all": of["emulator"], "inherited": of["inherited"], **of["alone"]} for name, of in layers.items()}
     rows = [
-        (f"`{name}`", *(f"{100 * share:.3f}" for share in (of["emulator"], of["inherited"], *of["alone"].values())))
-        for name, of in layers.items()
+        (rounding, *(f"{100 * of[rounding]:.3f}" for of in shares.values())) for rounding in next(iter(shares.values()))
     ]
-    return _table(("layer", "all", "inherited", *roundings), rows)
+    return _table(("", *(f"`{name}`" for name in shares)), rows)
 
 
 def simulator_speed() -> str:
