@@ -137,7 +137,7 @@ def run_training(
     Raises:
         UserError: a folder of another run, or a configuration that cannot be trained, or not by so many processes.
     """
-    classes = data.split.meta_train
+    images, classes = training_classes(config, data)
     # Both before the folder is touched, so that a mistake in the configuration leaves no half run behind.
     model = make_network(config.network, len(classes), config.data.size, config.seed)
     group.share(config.meta.trajectories, "meta.trajectories")
@@ -152,7 +152,7 @@ def run_training(
     if (trained := group.from_first(finished)) is not None:
         return trained.to(data.images.device)
     learner = Learner(model, config.meta, config.train.freeze_nm).to(data.images.device)
-    stage = Stage(data.images, classes, config.train, config.meta, config.seed, group)
+    stage = Stage(images, classes, config.train, config.meta, config.seed, group)
     writer = summary_writer(str(folder.path / "tensorboard")) if summary_writer else None
     title = "spiking" if config.network.neuron == "lif" else "conventional"
     with TrainingBar(f"training ({title})", console) as bar:
@@ -165,6 +165,14 @@ def run_training(
     if group.rank == 0:
         save_model(folder.model, model)
     return model.eval()
+
+
+def training_classes(config: RunConfig, data: Data) -> tuple[torch.Tensor, np.ndarray]:
+    """Images to train on, and the meta-training classes in them, turned ones among them with `data.rotations`."""
+    if not config.data.rotations:
+        return data.images, data.split.meta_train
+    turned = torch.from_numpy(with_rotations(data.dataset.images[data.split.meta_train]))
+    return turned.to(data.images.device), np.arange(len(turned))
 
 
 def _summary_writer() -> Any:

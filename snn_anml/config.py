@@ -23,6 +23,7 @@ class DataConfig:
         meta_test_classes: classes learned one after another in the meta-test.
         selection_classes: classes on which learning rates are picked; never trained on, never reported.
         glyph_classes: number of classes that `glyphs` draws.
+        rotations: the meta-training classes turned by 90, 180 and 270 degrees are meta-training classes too.
     """
 
     name: str = "glyphs"
@@ -30,6 +31,7 @@ class DataConfig:
     meta_test_classes: int = 600
     selection_classes: int = 150
     glyph_classes: int = 1623
+    rotations: bool = False
 
     def __post_init__(self) -> None:
         _check(self.size >= 8, "data.size", self.size, "at least 8 pixels")
@@ -113,9 +115,11 @@ class MetaConfig:
             trajectory's classes, as in MAML; the loss is on the queries alone).
         redraw: where `meta` re-draws: in the `fast` copy, with a bias of 0 (the paper), or on the meta-parameter
             itself, whose bias stays (`meta`, the published code).
-        learners: what learns the output layer in the inner loop, of `sgd`, `class-mean`, `cosine` and `gaussian` (see
-            `snn_anml.meta.streaming`); the loss is the mean over them. Other than `sgd` they need `head = "zero"` and
-            queries.
+        learners: what learns the output layer in the inner loop: `sgd` or `unit-sgd`, `class-mean`, `cosine` and
+            `gaussian` (see `snn_anml.meta.heads`); the loss is the mean over them. Other than `sgd` they need `head =
+            "zero"` and queries.
+        leave_one_out: learners of statistics are asked about every drawing, shots and queries alike, and not about the
+            queries alone; each drawing is left out of what its own class has learned.
         adapt: what the inner loop changes: the output layer (`head`), or the whole prediction network (`pln`, which
             needs `network.layers = "published"`, `head = "meta"` or `"slots"`, and a fixed learning rate).
         order: of the meta-gradient: `second` (exact), `first` (inner gradients are constants, the published code), or
@@ -135,7 +139,8 @@ class MetaConfig:
     remember: int = 0
     head: Literal["zero", "drawn", "meta", "slots"] = "zero"
     redraw: Literal["fast", "meta"] = "fast"
-    learners: tuple[Literal["sgd", "class-mean", "cosine", "gaussian"], ...] = ("sgd",)
+    learners: tuple[Literal["sgd", "unit-sgd", "class-mean", "cosine", "gaussian"], ...] = ("sgd",)
+    leave_one_out: bool = False
     adapt: Literal["head", "pln"] = "head"
     order: Literal["none", "first", "second"] = "second"
     inner_lr: float = 0.02
@@ -154,6 +159,9 @@ class MetaConfig:
         if set(self.learners) != {"sgd"}:
             _check(self.head == "zero", "meta.head", self.head, "zero, beside meta.learners other than sgd")
             _check(self.queries >= 1, "meta.queries", self.queries, "at least 1, beside meta.learners other than sgd")
+        _check(not {"sgd", "unit-sgd"} <= set(self.learners), "meta.learners", self.learners, "of one inner SGD only")
+        if set(self.learners) <= {"sgd", "unit-sgd"}:
+            _check(not self.leave_one_out, "meta.leave_one_out", True, "false, beside meta.learners of SGD alone")
         if self.head != "meta":
             rule = f"0 beside head: {self.head}, which knows no other class"
             _check(self.remember == 0, "meta.remember", self.remember, rule)
@@ -186,6 +194,7 @@ class TrainConfig:
         learning_rate: peak learning rate of Adam.
         freeze_nm: leave the NM network as it was drawn (the control of random gates).
         spike_weight: lambda, weight of the mean number of spikes per neuron and inference in the loss.
+        distortion: of the drawings trained on, see `snn_anml.data.distortion`; 1 turns by up to 15 degrees, and so on.
         precision: `float32`, or `bfloat16` (convolutions under autocast; membranes and losses stay float32).
         log_every: steps between two lines of metrics.jsonl.
         checkpoint_every: steps between two checkpoints.
@@ -198,6 +207,7 @@ class TrainConfig:
     learning_rate: float = 3e-3
     freeze_nm: bool = False
     spike_weight: float = 0.03
+    distortion: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     log_every: int = 20
     checkpoint_every: int = 200
@@ -209,6 +219,7 @@ class TrainConfig:
         _check(self.warm_batch >= 2, "train.warm_batch", self.warm_batch, "at least 2, for the batch statistics")
         _check(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "positive")
         _check(self.spike_weight >= 0, "train.spike_weight", self.spike_weight, "0 or more")
+        _check(self.distortion >= 0, "train.distortion", self.distortion, "0 or more")
         _check(self.log_every >= 1, "train.log_every", self.log_every, "at least 1")
         _check(self.checkpoint_every >= 1, "train.checkpoint_every", self.checkpoint_every, "at least 1")
 
@@ -219,7 +230,7 @@ class MetaTestConfig:
 
     Args:
         milestones: numbers of classes after which accuracy is taken.
-        heads: read-outs to compare, of `adam`, `sgd`, `class-mean`, `cosine` and `gaussian`.
+        heads: read-outs to compare, of `adam`, `sgd`, `unit-sgd`, `class-mean`, `cosine` and `gaussian`.
         protocols: of `strict`, `paper` and `iid` (an oracle: all classes at once, shuffled; not continual learning).
         draws: independent repetitions under `strict` and `iid`.
         paper_draws: the same under `paper`.
@@ -228,7 +239,11 @@ class MetaTestConfig:
     """
 
     milestones: tuple[int, ...] = (10, 50, 75, 100, 200, 300, 400, 500, 600)
-    heads: tuple[Literal["adam", "sgd", "class-mean", "cosine", "gaussian"], ...] = ("adam", "sgd", "class-mean")
+    heads: tuple[Literal["adam", "sgd", "unit-sgd", "class-mean", "cosine", "gaussian"], ...] = (
+        "adam",
+        "sgd",
+        "class-mean",
+    )
     protocols: tuple[Literal["strict", "paper", "iid"], ...] = ("strict", "paper")
     draws: int = 10
     paper_draws: int = 5
@@ -259,7 +274,7 @@ class ExportConfig:
 
     backends: tuple[str, ...] = ("interpreter", "nengo", "nengo-dl")
     samples: int = 200
-    head: Literal["adam", "sgd", "class-mean", "cosine"] = "class-mean"
+    head: Literal["adam", "sgd", "unit-sgd", "class-mean", "cosine"] = "class-mean"
     classes: int = 200
     optional: bool = True
 

@@ -21,19 +21,23 @@ def plain(head, drawings, rate, weight, bias):
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
-    optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[head](layer.parameters(), lr=rate)
+    optimizer = (torch.optim.Adam if head == "adam" else torch.optim.SGD)(layer.parameters(), lr=rate)
+    layer.bias.requires_grad_(head != "unit-sgd")
     for x, c in drawings:
+        x = x / x.norm() if head == "unit-sgd" else x
         optimizer.zero_grad()
         F.cross_entropy(layer(x)[None], torch.tensor([c])).backward()
         optimizer.step()
     return layer.weight.detach(), layer.bias.detach()
 
 
-@pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3)])
+@pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3), ("unit-sgd", 1.0)])
 @pytest.mark.parametrize("drawn", [False, True])
 def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
     f = features()
     initial = torch.randn((6, 10), generator=torch.Generator().manual_seed(1)) if drawn else None
+    if drawn and head == "unit-sgd":
+        initial[:, -1] = 0  # it has no bias
     start = initial if drawn else torch.zeros(6, 10)
     seen = dict(learn_in_sequence(head, f, rate, (1, 3, 6), initial))
     assert list(seen) == [1, 3, 6]
@@ -51,7 +55,7 @@ def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
         assert torch.equal(learned.predict(held_out), oracle)
 
 
-@pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3)])
+@pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3), ("unit-sgd", 1.0)])
 def test_shuffled_equals_torch_on_shuffled_drawings(head, rate):
     f = features()
     drawings = [(x, c) for c in range(6) for x in f[c]]
@@ -75,9 +79,9 @@ def test_class_means_pick_the_nearest_mean():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, class-mean"):
+    with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, unit-sgd, class-mean"):
         next(learn_in_sequence("ridge", features(), 0.1, (2,)))
-    with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, class-mean"):
+    with pytest.raises(UserError, match=r"'ridge'.*adam, sgd, unit-sgd, class-mean"):
         learn_shuffled("ridge", features(), 0.1, torch.arange(24))
     with pytest.raises(UserError, match="7 classes, but there are only 6"):
         next(learn_in_sequence("sgd", features(), 0.1, (7,)))

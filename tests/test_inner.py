@@ -17,9 +17,10 @@ from snn_anml.meta.inner import dual_sgd, sgd_
     classes=st.integers(2, 5),
     seed=st.integers(0, 99),
     order=st.sampled_from(["first", "second"]),
+    biased=st.booleans(),
 )
 @settings(max_examples=30, deadline=None)
-def test_logits_and_gradient_equal_the_unrolled_layer(trajectories, steps, extra, width, classes, seed, order):
+def test_logits_and_gradient_equal_the_unrolled_layer(trajectories, steps, extra, width, classes, seed, order, biased):
     generator = torch.Generator().manual_seed(seed)
     shape = (trajectories, steps + extra, width)
     f = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -29,14 +30,14 @@ def test_logits_and_gradient_equal_the_unrolled_layer(trajectories, steps, extra
     labels = torch.randint(classes, (trajectories, steps), generator=generator)
     direction = torch.randn((trajectories, steps + extra, classes), generator=generator, dtype=torch.float64)
 
-    ours = dual_sgd(f, labels, f @ weight.T + bias, rate, order)
+    ours = dual_sgd(f, labels, f @ weight.T + bias, rate, order, biased)
     unrolled = []
     for m in range(trajectories):
         w, b = weight, bias
         for k in range(steps):
             loss = F.cross_entropy((f[m, k] @ w.T + b)[None], labels[m, k : k + 1])
             gw, gb = torch.autograd.grad(loss, (w, b), create_graph=order == "second")
-            w, b = w - rate * gw, b - rate * gb
+            w, b = w - rate * gw, b - rate * gb * biased
         unrolled.append(f[m] @ w.T + b)
     oracle = torch.stack(unrolled)
     torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-10)

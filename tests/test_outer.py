@@ -170,6 +170,37 @@ def test_the_loss_is_the_mean_over_the_learners():
     torch.testing.assert_close(alone[3].total, expected)
 
 
+def test_every_drawing_is_asked_about_where_each_is_left_out():
+    meta = MetaConfig(classes=3, shots=2, queries=2, learners=("gaussian",), leave_one_out=True)
+    learner, stage = setup(meta=meta, spike_weight=0.1)
+    loss = head_only_loss(learner, stage, 7)
+    rng, generator = stage.generators(7)
+    batch = sample_trajectories(rng, stage.classes, 6, meta)
+    activity = learner.model.activity(pictures(stage.images, batch.classes, batch.drawings), generator)
+    of_class = [activity.features[torch.from_numpy(batch.labels[0] == c)] for c in range(3)]
+    logits = learner.readouts.left_out_logits("gaussian", torch.stack(of_class))
+    labels = torch.arange(3).repeat_interleave(4)
+    expected = F.cross_entropy(logits, labels) + 0.1 * spikes_per_neuron(activity.pln)
+    torch.testing.assert_close(loss.total, expected)
+    assert loss.accuracy == (logits.argmax(1) == labels).float().mean()
+
+
+def test_unit_sgd_learns_from_features_of_unit_length_without_a_bias():
+    learner, stage = setup(meta=MetaConfig(classes=3, shots=2, queries=1, learners=("unit-sgd",)), spike_weight=0.1)
+    loss = head_only_loss(learner, stage, 7)
+    rng, generator = stage.generators(7)
+    batch = sample_trajectories(rng, stage.classes, 6, stage.meta)
+    activity = learner.model.activity(pictures(stage.images, batch.classes, batch.drawings), generator)
+    f, y = F.normalize(activity.features, dim=1), torch.from_numpy(batch.labels[0])
+    weight = torch.zeros(3, f.shape[1])
+    for x, label in zip(f[:6], y[:6], strict=True):
+        error = torch.softmax(weight @ x, 0) - F.one_hot(label, 3)
+        weight = weight - learner.inner_lr * error[:, None] * x
+    expected = F.cross_entropy(f[6:] @ weight.T, y[6:]) + 0.1 * spikes_per_neuron(activity.pln)
+    torch.testing.assert_close(loss.total, expected)
+    assert not hasattr(learner, "readouts")
+
+
 def test_rows_of_the_trajectory_are_redrawn_and_the_others_kept():
     learner, stage = setup(meta=MetaConfig(head="meta"))
     with torch.no_grad():

@@ -15,6 +15,7 @@ from snn_anml.meta.streaming import (
     class_mean_scores,
     cosine_scores,
     gaussian_scores,
+    left_out_scores,
     precisions,
     turned,
 )
@@ -49,6 +50,33 @@ def test_cosine_rows_are_gradient_steps_on_one_minus_the_cosine():
     torch.testing.assert_close(turned(support, 0.7), torch.stack(rows))
     expected = torch.stack([torch.cosine_similarity(queries, w[None]) for w in rows], 1)
     torch.testing.assert_close(cosine_scores(support, queries, 0.7), expected)
+
+
+@pytest.mark.parametrize("kind", ["class-mean", "cosine", "gaussian"])
+@pytest.mark.parametrize("shots", [2, 4])
+def test_a_left_out_drawing_is_scored_as_if_it_had_not_been_seen(kind, shots):
+    support, _ = drawings(shots=shots)
+    found = left_out_scores(kind, support, 3.0, 0.2)
+    for c in range(C):
+        for k in range(shots):
+            query, others = support[c, k][None], torch.cat([support[c, :k], support[c, k + 1 :]])
+            for of, known in enumerate([others if d == c else support[d] for d in range(C)]):
+                if kind == "class-mean":
+                    expected = class_mean_scores(known[None], query)
+                elif kind == "cosine":
+                    row = torch.nn.functional.normalize(known, dim=1).sum(0)
+                    expected = torch.cosine_similarity(query, row[None])
+                else:
+                    expected = gaussian_scores(known[None], query, 3.0, 0.2)
+                torch.testing.assert_close(found[c * shots + k, of], expected.squeeze())
+
+
+def test_left_out_scores_are_differentiable():
+    support, _ = drawings(shots=3)
+    for kind in ("class-mean", "cosine", "gaussian"):
+        assert torch.autograd.gradcheck(
+            lambda x, kind=kind: left_out_scores(kind, x, 3.0, 0.2), support.requires_grad_()
+        )
 
 
 def test_features_of_silence_have_no_direction():

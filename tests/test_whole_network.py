@@ -35,8 +35,7 @@ def setup(meta=META, network=NETWORK, freeze_nm=False):
 @pytest.fixture(autouse=True)
 def exact_pictures(monkeypatch):
     """Pictures in float64, so that the steps can be held against each other."""
-    for module in ("whole_network", "head_only"):
-        monkeypatch.setattr(f"snn_anml.meta.{module}.pictures", lambda *a: pictures(*a).double())
+    monkeypatch.setattr("snn_anml.meta.stage.pictures", lambda *a: pictures(*a).double())
 
 
 def rows_drawn(stage, model, labels, step=3):

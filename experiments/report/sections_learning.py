@@ -15,7 +15,14 @@ from experiments.report.protocols import ORACLE, PROTOCOLS
 from experiments.report.runs import SPIKING, TWIN, Network, Run
 from experiments.report.tables import DASH, accuracy_table, percent, published_table
 
-HEAD_COLOURS = {"adam": "blue", "sgd": "vermillion", "class-mean": "green", "cosine": "purple", "gaussian": "amber"}
+HEAD_COLOURS = {
+    "adam": "blue",
+    "sgd": "vermillion",
+    "unit-sgd": "sky",
+    "class-mean": "green",
+    "cosine": "purple",
+    "gaussian": "amber",
+}
 REFERENCE_CLASSES = 200
 
 INTERVALS = (

@@ -1,9 +1,11 @@
 """Output layers that learn classes one after another, or all shuffled, from features that are computed once.
 
     sgd, adam                       softmax cross-entropy, one step of batch 1 for every drawing, over all outputs
+    unit-sgd                        sgd of features of unit length, f / |f|, without a bias
     class-mean, cosine, gaussian    of the drawings of each class alone, see `snn_anml.meta.streaming`
 
-All but `gaussian` are linear, y = W f + b, so that what was learned can be exported with the network.
+All but `gaussian` are linear, y = W f + b, so that what was learned can be exported with the network: the largest of
+W f / |f| is the largest of W f.
 
 A zero-initialised softmax layer has an exact symmetry that halves the work: all outputs whose class has not come
 yet receive the same gradient and stay equal, so one row stands for all of them until its class begins.
@@ -16,12 +18,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snn_anml.errors import UserError
-from snn_anml.meta.streaming import normal_scores, precisions, turned
+from snn_anml.meta.streaming import SMALLEST, normal_scores, precisions, turned
 
-HEADS = ("adam", "sgd", "class-mean", "cosine", "gaussian")
+HEADS = ("adam", "sgd", "unit-sgd", "class-mean", "cosine", "gaussian")
 STREAMING = ("class-mean", "cosine", "gaussian")
 PRIOR_STRENGTH = 8.0
 """Of the head `gaussian`: its prior weighs as twice so many drawings. Its variance is picked like a learning rate."""
@@ -94,7 +97,8 @@ def learn_in_sequence(
         features: (classes, shots, F) in the order in which they come; float32, on the CPU.
         learning_rate: dimensionless; see `of_statistics` for what it is in `STREAMING`.
         milestones: increasing numbers of classes, at most as many as there are.
-        initial: (classes, F + 1) initial weight and bias of every output; zeros where it is None.
+        initial: (classes, F + 1) initial weight and bias of every output, of `unit-sgd` a bias of 0; zeros where it is
+            None.
 
     Yields:
         the milestone, and the head learned by then; its tensors are copies.
@@ -110,7 +114,7 @@ def learn_in_sequence(
             yield milestone, of_statistics(head, features[:milestone], learning_rate)
         return
     classes = len(features)
-    inputs, active = _inputs(features, milestones[-1])
+    inputs, active = _inputs(head, features, milestones[-1])
     shared = initial is None
     weights = inputs.new_zeros(classes + 1, inputs.shape[2]) if initial is None else initial[:, active].clone()
     step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
@@ -152,7 +156,7 @@ def learn_shuffled(head: str, features: Tensor, learning_rate: float, order: Ten
     if head in STREAMING:
         return of_statistics(head, features, learning_rate)
     classes, shots, width = features.shape
-    inputs, active = _inputs(features, classes)
+    inputs, active = _inputs(head, features, classes)
     weights = inputs.new_zeros(classes, inputs.shape[2])
     step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
     target = torch.eye(classes)
@@ -166,11 +170,15 @@ def _check_known(head: str) -> None:
         raise UserError(f"Unknown head {head!r}; known are {', '.join(HEADS)}.")
 
 
-def _inputs(features: Tensor, learned: int) -> tuple[Tensor, Tensor]:
-    """Features with the bias as a last one of 1, and which are kept: the others are 0 in every drawing of the classes
-    learned, where they never change a weight."""
+def _inputs(head: str, features: Tensor, learned: int) -> tuple[Tensor, Tensor]:
+    """Features with the bias as a last one of 1, or of 0 where there is none, and which are kept: the others are 0 in
+    every drawing of the classes learned, where they never change a weight."""
     active = torch.cat([features[:learned].flatten(0, 1).any(0), torch.tensor([True])])
-    return torch.cat([features, features.new_ones(*features.shape[:2], 1)], 2)[:, :, active].contiguous(), active
+    unit = head == "unit-sgd"
+    if unit:
+        features = F.normalize(features, dim=-1, eps=SMALLEST)
+    bias = features.new_full((*features.shape[:2], 1), 0.0 if unit else 1.0)
+    return torch.cat([features, bias], 2)[:, :, active].contiguous(), active
 
 
 def _extract(weights: Tensor, active: Tensor, initial: Tensor | None, learned: int, waiting: int) -> LinearHead:

@@ -74,6 +74,7 @@ def dual_sgd(
     logits: Tensor,
     learning_rate: Tensor | float,
     order: Literal["first", "second"] = "second",
+    bias: bool = True,
 ) -> Tensor:
     """Logits of all drawings after one SGD step of batch 1 on each of the first S, in their order.
 
@@ -83,13 +84,14 @@ def dual_sgd(
         logits: (M, N, C) before the first step.
         learning_rate: of the inner SGD; a scalar tensor takes part in the gradient.
         order: of the gradient; `first` takes the inner gradients e_k f_k^T for constants.
+        bias: of the output layer; without one, the Gram matrix lacks its 1.
 
     Returns:
         (M, N, C) logits after S steps, differentiable once in features, logits and learning rate.
     """
     S = labels.shape[1]
     support = features[:, :S] if order == "second" else features[:, :S].detach()
-    gram = (support @ features.mT + 1) * learning_rate
+    gram = (support @ features.mT + float(bias)) * learning_rate
     targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
     if order == "first":
         _, errors = _descend(gram[:, :, :S].detach(), targets, logits[:, :S].detach())

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 
 from snn_anml import checkpoint
 from snn_anml.config import TrainConfig
-from snn_anml.data.tasks import pictures
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
 from snn_anml.group import Group
@@ -32,7 +31,7 @@ from snn_anml.meta.whole_network import whole_network_step
 def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     """Plain classification of a random batch of the meta-training classes."""
     batch, generator = stage.batch(step)
-    activity = stage.activity(learner.model, pictures(stage.images, batch.classes, batch.drawings), generator)
+    activity = stage.activity(learner.model, batch, generator)
     logits = learner.model.head(activity.features)
     labels = torch.from_numpy(batch.labels[0]).to(logits.device)
     loss, spikes = regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)

@@ -13,6 +13,7 @@ from snn_anml.meta.trial import Trial
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "adam": (2e-4, 3e-4, 4.5e-4, 7e-4, 1.1e-3, 1.7e-3, 2.6e-3, 4e-3, 6e-3),
     "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 6e-1, 1.0),
+    "unit-sgd": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
     "class-mean": (0.0,),
     "cosine": (0.3, 0.6, 1.0, 1.5, 2.0),
     "gaussian": (0.3, 1.0, 3.0, 10.0, 30.0),
@@ -20,7 +21,8 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 """Learning rates to choose from, increasing; of `gaussian`, variances of the prior. Those of sgd are divided by the
 mean of |f|^2, those of gaussian multiplied by the mean variance within a class (see `candidates`)."""
 
-SHUFFLED = CANDIDATES | {"sgd": (1e-1, 3e-1, 1.0, 2.0, 4.0, 8.0, 16.0)}
+_OF_SGD = (1e-1, 3e-1, 1.0, 2.0, 4.0, 8.0, 16.0)
+SHUFFLED = CANDIDATES | {"sgd": _OF_SGD, "unit-sgd": _OF_SGD}
 """The same where the drawings of all classes come shuffled: steps that would undo the classes before pay there."""
 
 EARLY_CLASSES = 100

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_anml.config import MetaConfig, TrainConfig
-from snn_anml.data.tasks import Drawings, sample_batch, sample_trajectories
+from snn_anml.data.distortion import distorted
+from snn_anml.data.tasks import Drawings, pictures, sample_batch, sample_trajectories
 from snn_anml.group import ALONE, Group
 from snn_anml.meta.graphed import Graphed
+from snn_anml.meta.heads import STREAMING
 from snn_anml.meta.output_rows import redraw_
 from snn_anml.meta.streaming import Readouts
 from snn_anml.networks import Activity, Network, spikes_per_neuron
@@ -32,7 +34,7 @@ class Learner(nn.Module):
         super().__init__()
         self.model, self._fixed = model, None if meta.learn_inner_lr else meta.inner_lr
         self.log_inner_lr = nn.Parameter(torch.tensor(math.log(meta.inner_lr)), requires_grad=meta.learn_inner_lr)
-        if set(meta.learners) != {"sgd"}:
+        if not set(meta.learners).isdisjoint(STREAMING):
             self.readouts = Readouts()
         if freeze_nm and model.modulation is not None:
             model.modulation.requires_grad_(False)
@@ -103,7 +105,12 @@ class Stage:
         own = self.group.share(self.train.warm_batch, "train.warm_batch")
         return Drawings(*(part[:, own] for part in whole)), encoding
 
-    def activity(self, model: Network, x: Tensor, generator: torch.Generator) -> Activity:
-        """The network's forward pass in the configured precision; features come out in float32."""
+    def pictures(self, classes: np.ndarray, drawings: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Pictures (B, 1, H, W) of flat or (M, N) indices, distorted as configured."""
+        return distorted(pictures(self.images, classes, drawings), self.train.distortion, generator)
+
+    def activity(self, model: Network, batch: Drawings, generator: torch.Generator) -> Activity:
+        """The network's forward pass on a batch in the configured precision; features come out in float32."""
+        x = self.pictures(batch.classes, batch.drawings, generator)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16"):
             return model.activity(x, generator)

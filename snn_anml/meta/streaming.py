@@ -9,6 +9,9 @@ A class of which n drawings have been seen, with features f_1 ... f_n and their 
     gaussian    sum over the features of log N(f; m, 1 / p), with p = (a + n / 2) / (a v + sum_k (f_k - m)^2 / 2):
                 the most probable precision under a Gamma prior that weighs as 2 a drawings of variance v (GeMCL, MAP)
 
+In an episode, queries ask what the support taught. Or every drawing asks (`left_out_scores`), and is left out of what
+its own class has learned: as many questions as drawings, for the same features.
+
 Banayeeanzade et al., NeurIPS 2021, "Generative vs. Discriminative: Rethinking the Meta-Continual Learning".
 """
 
@@ -61,6 +64,43 @@ def gaussian_scores(support: Tensor, queries: Tensor, strength: Tensor | float, 
     return normal_scores(support.mean(-2), precisions(support, strength, variance), queries)
 
 
+def left_out_scores(kind: str, drawings: Tensor, strength: Tensor | float, variance: Tensor | float) -> Tensor:
+    """Scores of every drawing for every class, as if it had not been seen itself.
+
+    The row of `cosine` is the unit mean of unit features, whatever their order; a rate of 1 / k comes close to it.
+
+    Args:
+        kind: of the read-outs above.
+        drawings: (..., C, n, F), n at least 2.
+        strength: a, of the prior of `gaussian`.
+        variance: v, of the same.
+
+    Returns:
+        (..., C n, C), class after class.
+    """
+    n, queries = drawings.shape[-2], drawings.flatten(-3, -2)
+    mean = drawings.mean(-2)
+    others = (n * mean.unsqueeze(-2) - drawings) / (n - 1)  # their mean
+    if kind == "class-mean":
+        scores = class_mean_scores(drawings, queries)
+        own = (2 * others * drawings - others.pow(2)).sum(-1)
+    elif kind == "cosine":
+        unit = F.normalize(drawings, dim=-1, eps=SMALLEST)
+        total = unit.sum(-2)
+        scores = unit.flatten(-3, -2) @ F.normalize(total, dim=-1, eps=SMALLEST).mT
+        own = (unit * F.normalize(total.unsqueeze(-2) - unit, dim=-1, eps=SMALLEST)).sum(-1)
+    else:
+        scores = gaussian_scores(drawings, queries, strength, variance)
+        distance = (drawings - others).pow(2)
+        squares = (drawings - mean.unsqueeze(-2)).pow(2).sum(-2, keepdim=True) - distance * ((n - 1) / n)
+        precision = (strength + (n - 1) / 2) / (strength * variance + squares.clamp(min=0) / 2)
+        own = (precision.log() - precision * distance).sum(-1) / 2
+    asked = torch.arange(scores.shape[-2], device=scores.device)
+    scores = scores.clone()
+    scores[..., asked, asked // n] = own.flatten(-2)
+    return scores
+
+
 class Readouts(nn.Module):
     """What is meta-learned of the read-outs: the scale of their scores, the rate of `cosine`, the prior of `gaussian`.
 
@@ -86,4 +126,9 @@ class Readouts(nn.Module):
             scores = cosine_scores(support, queries, self.log_rate.exp())
         else:
             scores = gaussian_scores(support, queries, self.log_strength.exp(), self.log_variance.exp())
+        return self.log_scale[kind].exp() * scores
+
+    def left_out_logits(self, kind: str, drawings: Tensor) -> Tensor:
+        """Scaled scores (..., C n, C) of read-out `kind`, see `left_out_scores`."""
+        scores = left_out_scores(kind, drawings, self.log_strength.exp(), self.log_variance.exp())
         return self.log_scale[kind].exp() * scores

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from snn_anml.data.tasks import pictures
 from snn_anml.meta.output_rows import redrawn
 from snn_anml.meta.plain import plain_meta_step
 from snn_anml.meta.published import Drawings, MetaStep, meta_step
@@ -37,7 +36,7 @@ def whole_network_step(learner: Learner, stage: Stage, step: int) -> Loss:
     The loss is over trajectory, queries and remember set; with `head = "slots"` over the queries alone. With `order =
     "none"` the parameters themselves are what the inner loop left.
     """
-    batch, generators, _ = stage.trajectories(step, learner.model)
+    batch, generators, generator = stage.trajectories(step, learner.model)
     meta, model = stage.meta, learner.model
     S = meta.classes * meta.shots
     labels = torch.from_numpy(batch.labels).to(stage.images.device)
@@ -49,7 +48,7 @@ def whole_network_step(learner: Learner, stage: Stage, step: int) -> Loss:
     layers = redrawn(head, labels[:, :S], generators) if redraws else [head] * len(labels)
     steps: list[MetaStep] = []
     for m, (weight, bias) in enumerate(layers):
-        x = pictures(stage.images, batch.classes[m], batch.drawings[m])
+        x = stage.pictures(batch.classes[m], batch.drawings[m], generator)
         fast = weights | {"pln.out.weight": weight, "pln.out.bias": bias}
         drawings = Drawings(x, labels[m], S, query_from=S if slots else 0)
         done = stage.graphed(partial(trajectory_step, stage), fast, drawings)
