@@ -18,7 +18,7 @@ from converters.nir_write import LossyExportWarning, save_nir
 from converters.open_graph import open_graph
 from converters.passes import Snapped, drive_by_spikes, snap
 from converters.plain_lif import zero_reset
-from converters.quantize import quantize_gates, quantize_weights
+from converters.quantize import quantize_activations, quantize_gates, quantize_weights
 from converters.recording import Recording
 from converters.simulate import (
     Simulator,
@@ -65,6 +65,7 @@ __all__ = [
     "lowering",
     "open_graph",
     "open_simulator",
+    "quantize_activations",
     "quantize_gates",
     "quantize_weights",
     "record_anml",

@@ -1,6 +1,9 @@
-"""Gates and weights of few bits: what a target with less than float32 would make of a network.
+"""Gates, activations and weights of few bits: what a target with less than float32 would make of a network.
 
-Both give a graph, so that every backend runs it, and `compare` says what the rounding changes.
+All give a graph, so that every backend runs it, and `compare` says what the rounding changes. The conventional twin of
+few bits, beside which a spiking network is fairly compared, is
+
+    quantize_activations(quantize_weights(graph, bits), bits, samples)
 """
 
 from __future__ import annotations
@@ -10,8 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from converters.gates import unused
-from converters.graph import SYNAPSES, Activation, Affine, Conv2d, Gate, Graph, Node, Quantize
+from converters.graph import SYNAPSES, Activation, Gate, Graph, Node, Quantize
+from converters.interpreter import quantize
+from converters.simulate import Inputs, simulate
 from snn_anml.errors import UserError
+
+CANDIDATES = 50
+"""Steps that `best_step` tries."""
 
 
 def quantize_gates(graph: Graph, bits: int) -> Graph:
@@ -48,6 +56,60 @@ def quantize_gates(graph: Graph, bits: int) -> Graph:
     return Graph(tuple(nodes), graph.steps)
 
 
+def quantize_activations(graph: Graph, bits: int, samples: Inputs, seed: int = 0) -> Graph:
+    """The network with the values of every activation rounded to 2^bits ones from 0 on, by a `Quantize` node behind it.
+
+    ReLUs and gates alike; each layer gets the `best_step` of what it sends for the samples. The input stays as it is:
+    a picture has 8 bits, which low-bit networks usually leave to it. Nor is an activation rounded that `Quantize` nodes
+    alone read, as `quantize_gates` leaves it. Quantise the weights first, so that steps fit what the layers then send.
+
+    Args:
+        graph: any graph.
+        bits: 1 to 16, without a sign.
+        samples: as `simulate` takes them; some hundred drawings that the network is not tested on.
+        seed: of the spikes of a rate encoding.
+    """
+    _check_bits(bits, 1)
+    taken = {node.name for node in graph.nodes}
+    readers = {name: [node for node in graph.nodes if name in node.inputs] for name in taken}
+    targets = [
+        node.name
+        for node in graph.of_type(Activation)
+        if not all(isinstance(reader, Quantize) for reader in readers[node.name])
+    ]
+    # Values of gates are recorded, whatever else reads them.
+    probes = {name: Gate(unused(f"{name}.probe", taken), (name, name)) for name in targets}
+    recording = simulate(
+        Graph((*graph.nodes[:-1], *probes.values(), graph.nodes[-1]), graph.steps), samples, "torch", seed
+    )
+    quantized: dict[str, str] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple(quantized.get(name, name) for name in node.inputs)))
+        if node.name in probes:
+            quantized[node.name] = name = unused(f"{node.name}.quantized", taken)
+            levels = 2**bits - 1
+            nodes.append(Quantize(name, (node.name,), best_step(recording.values[node.name], levels), levels))
+    return Graph(tuple(nodes), graph.steps)
+
+
+def best_step(values: np.ndarray, levels: int) -> float:
+    """Of the steps k / `CANDIDATES` * max(values) / levels, the one with the least mean squared error of rounding.
+
+    A smaller step than that of the largest value rounds the many small values more finely, and cuts off the few large
+    ones.
+
+    Args:
+        values: of any shape, at least 0.
+        levels: see `converters.graph.Quantize`.
+    """
+    values = values[values > 0].astype(np.float64)  # what is 0 stays 0
+    if not values.size:
+        return 1.0
+    steps = (float(values.max()) / levels * k / CANDIDATES for k in range(1, CANDIDATES + 1))
+    return min(steps, key=lambda step: float(np.square(values - quantize(values, step, levels)).sum()))
+
+
 def quantize_weights(graph: Graph, bits: int) -> Graph:
     """The network with the weights of every output at equal distances, at most 2^(bits - 1) - 1 steps either side of 0.
 
@@ -59,18 +121,22 @@ def quantize_weights(graph: Graph, bits: int) -> Graph:
         graph: any graph.
         bits: 2 to 16, with the sign.
     """
-    _check_bits(bits, 2)
     return Graph(
-        tuple(_rounded(node, 2 ** (bits - 1) - 1) if isinstance(node, SYNAPSES) else node for node in graph.nodes),
+        tuple(
+            replace(node, weight=round_rows(node.weight, bits)) if isinstance(node, SYNAPSES) else node
+            for node in graph.nodes
+        ),
         graph.steps,
     )
 
 
-def _rounded(node: Conv2d | Affine, most: int) -> Conv2d | Affine:
-    rows = node.weight.reshape(len(node.weight), -1).astype(np.float64)
-    step = np.abs(rows).max(axis=1, keepdims=True) / most
+def round_rows(weight: np.ndarray, bits: int) -> np.ndarray:
+    """Weights (outputs, ...) as `quantize_weights` rounds them, float32."""
+    _check_bits(bits, 2)
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    step = np.abs(rows).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
     step[step == 0] = 1  # an output without weights
-    return replace(node, weight=(np.rint(rows / step) * step).reshape(node.weight.shape).astype(np.float32))
+    return (np.rint(rows / step) * step).reshape(weight.shape).astype(np.float32)
 
 
 def _check_bits(bits: int, least: int) -> None:

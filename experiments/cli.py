@@ -6,21 +6,20 @@ import csv
 import errno
 import os
 import sys
-from argparse import PARSER, SUPPRESS, Action
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentError, Namespace
 from rich.console import Console
 from rich.table import Column, Table
 
-from experiments.allocator import keep_large_buffers
-from experiments.config_file import ConfigFile, add_config, check_given, one_sentence, parsed_config
+from experiments.cli_parsers import build_parser
+from experiments.config_file import check_given, one_sentence, parsed_config
+from experiments.process import prepare_process
 from experiments.run_folder import RunFolder, sole_writer
-from snn_anml import __version__
 from snn_anml.config import RunConfig
 from snn_anml.data import DATASETS, fetch_dataset
 from snn_anml.errors import UserError
@@ -34,136 +33,12 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 # Faults of the place that is read or written, never of the program.
 _PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 
-
-class _Help(DefaultHelpFormatter):
-    """Help with defaults, without the names of Python types."""
-
-    def _get_help_string(self, action: Action) -> str:
-        text = action.help or ""
-        shown = action.option_strings and action.nargs != 0 and action.default not in (None, SUPPRESS)
-        return f"{text} (default: %(default)s)" if shown else text
-
-    def _format_action_invocation(self, action: Action) -> str:
-        return "one of" if action.nargs == PARSER else super()._format_action_invocation(action)
-
-
-def _parser(description: str, usage: str | None = None) -> ArgumentParser:
-    # No --print_config: a run's config.yaml is the template, and holds settings only.
-    return ArgumentParser(
-        description=description, usage=usage, exit_on_error=False, formatter_class=_Help, print_config=None
-    )
-
-
-def _config_parser(command: str, description: str) -> ArgumentParser:
-    usage = (
-        f"snn-anml {command} [--config FILE] [--out DIR] [--resume] [--seed N]\n"
-        f"{' ' * len(f'usage: snn-anml {command}')} [--device cpu|cuda] [--SECTION.KEY VALUE ...]"
-    )
-    parser = _parser(description, usage)
-    parser.add_argument(
-        "--config", action=ConfigFile, metavar="FILE", help="YAML configuration; later options override it"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=None, metavar="DIR", help="run folder (default: runs/DATASET_NEURON)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--device", type=str, default="cpu", metavar="cpu|cuda", help="where to compute")
-    add_config(parser)
-    return parser
-
-
-def _run_parser(description: str, several: bool = False) -> ArgumentParser:
-    parser = _parser(description)
-    nargs, text = ("+", "run folders, side by side") if several else (None, "run folder")
-    parser.add_argument("run", type=Path, nargs=nargs, help=text, metavar="RUN")
-    return parser
-
-
-def build_parser() -> ArgumentParser:
-    """The parser of `snn-anml`, with `--help` on every level."""
-    description = "Spiking neuromodulated meta-learning (ANML), exact export to simulators, energy estimates."
-    parser = ArgumentParser(
-        prog="snn-anml", version=__version__, description=description, exit_on_error=False, formatter_class=_Help
-    )
-    commands = parser.add_subcommands(required=True, title="commands", description=None)
-
-    def add(name: str, command: ArgumentParser, text: str) -> None:
-        commands.add_subcommand(name, command, help=text)
-        command.prog = f"snn-anml {name}"
-
-    everything = _config_parser("run", "Everything: train, meta-test, export, energy, report.")
-    add("run", everything, "train, meta-test, export, energy, report")
-    add("train", _config_parser("train", "Meta-trains a network."), "meta-train a network")
-    meta_test = _run_parser("Learns the meta-test classes one after another, with the trained network of a run.")
-    meta_test.add_argument("--device", type=str, default="cpu", metavar="cpu|cuda", help="where to compute")
-    meta_test.add_argument(
-        "--target",
-        type=str,
-        default=None,
-        metavar="NAME",
-        help="learn from the features of this simulator, beside torch's; those of export --target",
-    )
-    meta_test.add_argument(
-        "--classes",
-        type=int,
-        default=None,
-        metavar="N",
-        help="with --target: meta-test classes (default: 50, or all there are)",
-    )
-    meta_test.add_argument(
-        "--weight-bits", type=int, default=None, metavar="B", help="with --target: round weights to so many bits"
-    )
-    add("meta-test", meta_test, "sequential meta-test")
-    export = _run_parser("Exports a network with its learned head, and checks simulators against torch.")
-    export.add_argument(
-        "--target",
-        nargs="+",
-        default=None,
-        metavar="NAME",
-        # Written out, since to ask `converters.backends()` is to import torch.
-        help="targets, of interpreter, torch, nengo, nengo-dl, nengo-native, loihi, nir "
-        "(default: export.backends of the run)",
-    )
-    export.add_argument(
-        "--check", type=int, default=None, metavar="N", help="held-out drawings to compare (default: export.samples)"
-    )
-    export.add_argument(
-        "--approximate",
-        action="store_true",
-        help="give the targets resets to zero, which all of them have, instead of others; the deviation is measured",
-    )
-    add("export", export, "export to a simulator, with a fidelity certificate")
-    add("energy", _run_parser("Counts operations of an inference and estimates its energy."), "energy estimates")
-    report = _run_parser("Writes one page of one run or of several.", several=True)
-    report.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="the page (default: RUN/report.html, or report.html for several runs)",
-    )
-    add("report", report, "one page with figures and tables")
-    data = _parser("Datasets.")
-    add("data", data, "list or fetch datasets")
-    actions = data.add_subcommands(dest="action", required=True, title="commands", description=None)
-    fetch = _parser("Downloads a dataset that is not on this machine.")
-    fetch.add_argument("name", metavar="NAME", help=f"of {', '.join(sorted(DATASETS))}")
-    for name, action, text in (
-        ("list", _parser("Names the datasets, where each is looked for, and whether it is there."), "what there is"),
-        ("fetch", fetch, "download a dataset"),
-    ):
-        actions.add_subcommand(name, action, help=text)
-        action.prog = f"snn-anml data {name}"
-    return parser
-
-
-def repeatable_gpu() -> None:
-    """Full float32 and one order of adds in convolutions: what training resumes bit for bit from."""
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+# What to do after an interruption.
+_AGAIN = {
+    "run": "go on with --resume",
+    "train": "go on with --resume",
+    "compare": "the same command goes on where it stopped",
+}
 
 
 def _out(options: Namespace, config: RunConfig) -> RunFolder:
@@ -171,12 +46,12 @@ def _out(options: Namespace, config: RunConfig) -> RunFolder:
 
 
 def _run(options: Namespace, console: Console) -> None:
-    from experiments import pipeline
+    from experiments.whole_run import run_everything
 
     config = parsed_config(options)
     folder = _out(options, config)
     with sole_writer(folder):
-        report = pipeline.run_everything(config, folder, options.resume, options.device, console)
+        report = run_everything(config, folder, options.resume, options.device, console)
     _show_accuracy(folder, console)
     console.print(f"Report: {report}")
 
@@ -202,6 +77,8 @@ def _meta_test(options: Namespace, console: Console) -> None:
     folder = RunFolder(options.run)
     config = folder.require()
     if options.target is not None:
+        if options.protocols is not None:
+            raise UserError("--protocols is for the meta-test of the network itself; on a simulator it is strict.")
         _adapt(options, config, folder, console)
         return
     for name, value in (("classes", options.classes), ("weight-bits", options.weight_bits)):
@@ -209,7 +86,7 @@ def _meta_test(options: Namespace, console: Console) -> None:
             raise UserError(f"--{name} = {value} is for the meta-test on a simulator; name one with --target.")
     with sole_writer(folder):
         data = pipeline.load_data_of(folder, options.device)
-        pipeline.run_meta_test(config, folder, data, options.device, console)
+        pipeline.run_meta_test(config, folder, data, options.device, console, options.protocols or ())
     _show_accuracy(folder, console)
 
 
@@ -294,6 +171,15 @@ def _energy(options: Namespace, console: Console) -> None:
     console.print(f"Per layer, with counts: {folder.energy}")
 
 
+def _compare(options: Namespace, console: Console) -> int:
+    from experiments.compare.command import Options, run_comparison
+
+    chosen = Options(
+        options.device, options.jobs, options.threads, options.executor, tuple(options.slurm or ()), options.report_only
+    )
+    return run_comparison(options.configs, options.out, options.seeds or (), chosen, console)
+
+
 def _report(options: Namespace, console: Console) -> None:
     from experiments.report import write_report
 
@@ -334,19 +220,23 @@ def _show_accuracy(folder: RunFolder, console: Console) -> None:
     console.print(table)
 
 
-COMMANDS: dict[str, Callable[[Namespace, Console], None]] = {
+COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "run": _run,
     "train": _train,
     "meta-test": _meta_test,
     "export": _export,
     "energy": _energy,
+    "compare": _compare,
     "report": _report,
     "data": _data,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 after one sentence on a user's mistake, 130 after Ctrl-C."""
+    """Runs one command; returns the exit code.
+
+    0; 1 where some runs of a comparison failed; 2 after one sentence on a user's mistake; 130 after Ctrl-C.
+    """
     command = ""
     try:
         parser = build_parser()
@@ -356,10 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"torchrun starts snn-anml train only; run snn-anml {command} in one process.")
         check_given(parsed[command])
         options = parser.instantiate(parsed)[command]
-        keep_large_buffers()
-        if str(getattr(options, "device", "cpu")).startswith("cuda"):
-            repeatable_gpu()
-        COMMANDS[command](options, Console())
+        prepare_process(str(getattr(options, "device", "cpu")))
+        return COMMANDS[command](options, Console()) or 0
     except (UserError, ArgumentError) as error:
         return _refuse(one_sentence(error))
     except FileNotFoundError as error:
@@ -371,10 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(f"{error.filename or 'A file'}: {error.strerror}; choose another folder, or make room there.")
     except KeyboardInterrupt:
-        again = "go on with --resume" if command in ("run", "train") else "run the command again"
-        print(f"snn-anml: interrupted; {again}.", file=sys.stderr)
+        print(f"snn-anml: interrupted; {_AGAIN.get(command, 'run the command again')}.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
 
 
 def _refuse(sentence: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -49,7 +49,10 @@ def _missing(match: re.Match[str]) -> str:
 
 # What the parser says (any run of white space as one blank, no full stop), and how to say it to its user.
 _PLAINER: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r'Parser key "(?P<key>[^"]+)": Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)', _wrong_type),
+    (
+        r'Parser key "(?P<key>[^"]+)"(?: element \d+)?: Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)',
+        _wrong_type,
+    ),
     (
         r'Parser key "(?P<key>[^"]+)": Unable to load config .*',
         lambda match: f"{match['key']} is a section of settings; give single ones, as --{match['key']}.KEY VALUE",
@@ -71,7 +74,8 @@ class ConfigFile(ActionConfigFile):
     """`--config FILE`: checked on its own before the other options, so that a message can name the file."""
 
     def __call__(self, parser: ArgumentParser, cfg: Namespace, values: Any, option_string: str | None = None) -> None:
-        _parse(Path(values))
+        path = Path(values)
+        _parse(read_yaml(path, "name one, or leave --config out"), str(path))
         super().__call__(parser, cfg, values, option_string)
 
 
@@ -108,29 +112,35 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         UserError: no file, no YAML, an unknown key, or a value of the wrong kind or out of its range.
     """
-    parser, parsed = _parse(path)
+    return config_of(read_yaml(path), str(path))
+
+
+def config_of(settings: Mapping[str, Any], where: str) -> RunConfig:
+    """The configuration of nested settings; `UserError` as `read_config`, beginning with `where` they stand."""
+    parser, parsed = _parse(settings, where)
     try:
         return parsed_config(parser.instantiate(parsed))
     except UserError as error:
-        raise UserError(f"{path}: {one_sentence(error)}") from None
+        raise UserError(f"{where}: {one_sentence(error)}") from None
 
 
-def _parse(path: Path) -> tuple[ArgumentParser, Namespace]:
-    """The settings of a file with their types checked, but not yet their ranges: other options may mend those."""
-    _check_keys(path, _read_yaml(path), RunConfig)
+def _parse(settings: Mapping[str, Any], where: str) -> tuple[ArgumentParser, Namespace]:
+    """Settings with their types checked, but not yet their ranges: other options may mend those."""
+    check_keys(settings, where)
     parser = ArgumentParser(exit_on_error=False)
     add_config(parser)
     try:
-        return parser, parser.parse_path(str(path))
+        return parser, parser.parse_object(dict(settings))
     except (ArgumentError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {one_sentence(error)}") from None
+        raise UserError(f"{where}: {one_sentence(error)}") from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, remedy: str = "name another") -> dict[str, Any]:
+    """The settings of a YAML file, not checked; `UserError` for anything else, or no file (with that remedy)."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no configuration file {path}; name one, or leave --config out.") from None
+        raise UserError(f"There is no configuration file {path}; {remedy}.") from None
     except OSError as error:
         raise UserError(f"The configuration file {path} cannot be read ({error.strerror}); name another.") from None
     except UnicodeDecodeError:
@@ -147,7 +157,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return found
 
 
-def _check_keys(path: Path, found: dict[Any, Any], kind: type, prefix: str = "") -> None:
+def check_keys(found: Mapping[Any, Any], where: str, kind: type = RunConfig, prefix: str = "") -> None:
+    """Raises `UserError` for a setting that a configuration does not have, or one without a value."""
     sections = _sections(kind)
     known = [f.name for f in fields(kind)]
     for key, value in found.items():
@@ -155,13 +166,13 @@ def _check_keys(path: Path, found: dict[Any, Any], kind: type, prefix: str = "")
             continue
         if key not in known:
             among = f"{prefix.rstrip('.') or 'the top level'} takes {', '.join(known)}"
-            raise UserError(f"{path}: unknown key {prefix}{key}; {among}.")
+            raise UserError(f"{where}: unknown key {prefix}{key}; {among}.")
         if value is None:
-            raise UserError(f"{path}: {_empty(prefix + key)}")
+            raise UserError(f"{where}: {_empty(prefix + key)}")
         if key in sections:
             if not isinstance(value, dict):
-                raise UserError(f"{path}: {prefix}{key} = {value}; it must be a section of settings (KEY: VALUE).")
-            _check_keys(path, value, sections[key], f"{prefix}{key}.")
+                raise UserError(f"{where}: {prefix}{key} = {value}; it must be a section of settings (KEY: VALUE).")
+            check_keys(value, where, sections[key], f"{prefix}{key}.")
 
 
 def _sections(kind: type) -> dict[str, type]:

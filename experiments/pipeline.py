@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -183,30 +182,59 @@ def _summary_writer() -> Any:
     return SummaryWriter
 
 
-def run_meta_test(config: RunConfig, folder: RunFolder, data: Data, device: str, console: Console) -> list[Outcome]:
+def run_meta_test(
+    config: RunConfig,
+    folder: RunFolder,
+    data: Data,
+    device: str,
+    console: Console,
+    protocols: Sequence[str] = (),
+    workers: int | None = None,
+) -> list[Outcome]:
     """Meta-tests the trained network of `folder`; writes meta_test.csv, heads.safetensors, activity.json.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        data: of the run.
+        device: of the network; heads learn on the CPU.
+        console: where progress is shown.
+        protocols: instead of those of the configuration; what meta_test.csv has of others is kept, and the learned
+            heads where the first protocol of the configuration is not among them.
+        workers: processes that share the work, by default one for each core.
 
     Raises:
         UserError: the run is not trained, or its network has fallen silent.
     """
+    settings = replace(config.meta_test, protocols=tuple(protocols)) if protocols else config.meta_test
+    kept = _outcomes_of_others(folder, settings.protocols) if protocols else []
     model = load(folder.path, device)
     start = time.perf_counter()
     with StageBar.show("meta-test", console) as bar:
         bar("features", 0.0)
         features, spikes = extract_features(model, data.images, data.split.meta_test, config.seed)
         selection = selection_features(model, data, config.seed)
-        check_spikes(folder, features, selection)
+        shots = config.meta_test.shots
+        check_spikes(folder, features[:, :shots], selection[:, :shots])
         extracted = time.perf_counter()
-        # Below some hundred classes it is over before a second process has started.
-        workers = (os.cpu_count() or 1) if config.meta_test.milestones[-1] > 100 else 1
-        outcomes, learned = meta_test(
-            features, selection, data.split.meta_test, config.meta_test, config.seed, bar, workers
-        )
-    save_heads(folder.heads, learned)
+        workers = meta_test_workers(config, workers)
+        outcomes, learned = meta_test(features, selection, data.split.meta_test, settings, config.seed, bar, workers)
+    if settings.protocols[0] == config.meta_test.protocols[0] or not folder.heads.exists():
+        save_heads(folder.heads, learned)
     seconds = {"features": extracted - start, "heads": time.perf_counter() - extracted}
     write_text(folder.activity, json.dumps({"spikes_per_neuron": spikes, "seconds": seconds}, indent=2) + "\n")
-    write_csv(folder.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
+    write_csv(folder.meta_test, Outcome._fields, [*kept, *(outcome._asdict() for outcome in outcomes)])
     return outcomes
+
+
+def meta_test_workers(config: RunConfig, workers: int | None = None) -> int:
+    """Processes that a meta-test is worth: one below some hundred classes, over before a second has started."""
+    return (workers or os.cpu_count() or 1) if config.meta_test.milestones[-1] > 100 else 1
+
+
+def _outcomes_of_others(folder: RunFolder, protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of meta_test.csv that are of none of these protocols."""
+    return [row for row in read_csv(folder.meta_test) if row["protocol"] not in protocols]
 
 
 def selection_features(model: Network, data: Data, seed: int) -> torch.Tensor:
@@ -273,16 +301,35 @@ def run_energy(config: RunConfig, folder: RunFolder, data: Data) -> list[dict[st
         its_config = where.require()
         if its_config.network.neuron == "relu":
             name = "conventional twin"
-        model, classes = exported(its_config, where)
-        graph = to_graph(model)
-        x, _ = held_out_drawings(its_config, data, classes, config.export.samples)
-        counts = energy.count(graph, converters.simulate(graph, x, seed=config.seed))
-        for device in energy.DEVICES:
-            rows += energy.csv_rows(energy.estimate(counts, device), name)
-        for device in (name for name, one in energy.DEVICES.items() if one.kind == "chip"):
-            rows += energy.csv_rows(energy.estimate(counts, device, convention="keras-spiking"), name)
+        rows += energy_rows(count_operations(its_config, where, data)[1], name)
     write_csv(folder.energy, energy.CSV_COLUMNS, rows)
     return rows
+
+
+def count_operations(config: RunConfig, folder: RunFolder, data: Data) -> tuple[converters.Graph, energy.Counts]:
+    """The graph of the exported network of a run; its counts on as many held-out drawings as `export.samples` says."""
+    model, classes = exported(config, folder)
+    graph = to_graph(model)
+    x, _ = held_out_drawings(config, data, classes, config.export.samples)
+    return graph, energy.count(graph, converters.simulate(graph, x, seed=config.seed))
+
+
+def energy_rows(counts: energy.Counts, network: str) -> list[dict[str, Any]]:
+    """Rows of energy.csv: every device by our counts, and chips by the convention of KerasSpiking too."""
+    rows: list[dict[str, Any]] = []
+    for device in energy.DEVICES:
+        rows += energy.csv_rows(energy.estimate(counts, device), network)
+    for device in (name for name, one in energy.DEVICES.items() if one.kind == "chip"):
+        rows += energy.csv_rows(energy.estimate(counts, device, convention="keras-spiking"), network)
+    return rows
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table as text; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
@@ -292,28 +339,3 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def run_everything(config: RunConfig, folder: RunFolder, resume: bool, device: str, console: Console) -> Path:
-    """Train, meta-test, export, energy, report; with the conventional twin where the configuration asks for it."""
-    if find_spec("matplotlib") is None or find_spec("jinja2") is None:
-        raise MissingExtraError("The report", "report")  # now, and not after the training
-    from experiments.export import run_export
-    from experiments.report import write_report
-
-    check_runs(config)
-    data = load_data(config, device)
-    runs = [(config, folder)]
-    if config.twin and config.network.neuron == "lif":
-        runs.append((twin_config(config), folder.twin))
-    for its_config, its_folder in runs:
-        run_training(its_config, its_folder, data, resume, device, console)
-        if not its_folder.meta_test.exists():
-            run_meta_test(its_config, its_folder, data, device, console)
-    if config.network.layers == "published":
-        console.print("Published layers have no form on a simulator: no export and no counts of operations.")
-        return write_report([folder.path], folder.report)
-    if not folder.certificate.exists():
-        run_export(config, folder, data, console)
-    run_energy(config, folder, data)
-    return write_report([folder.path], folder.report)

@@ -75,8 +75,29 @@ class RunFolder:
         return self.path / "energy.csv"
 
     @property
+    def memory(self) -> Path:
+        return self.path / "memory.csv"
+
+    @property
+    def learning(self) -> Path:
+        return self.path / "learning.csv"
+
+    @property
+    def training(self) -> Path:
+        return self.path / "training.csv"
+
+    @property
+    def measured(self) -> Path:
+        return self.path / "measured.csv"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """What a run said that was started beside others, and not at a terminal."""
+        return self.path / "job.log"
 
     @property
     def twin(self) -> RunFolder:
@@ -181,31 +202,28 @@ def open_run(
     if folder.config.exists():
         if not resume:
             raise UserError(f"{folder.path} already holds a run; go on with --resume, or choose another --out.")
-        different = first_difference(to_plain(read_config(folder.config)), to_plain(config))
-        if different is not None:
-            key, there, here = different
-            raise UserError(
-                f"{folder.path} holds a run of another configuration ({key}: {there} there, {here} here); "
-                "choose another --out."
-            )
+        check_config(folder, config)
         check_data(folder, data_hash)
         return
     for leftover in folder.path.glob(".config.yaml.*"):  # of a process that was killed while it wrote the file
         leftover.unlink()
-    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+    if folder.path.exists() and (not folder.path.is_dir() or set(folder.path.iterdir()) - {folder.log}):
         raise UserError(f"{folder.path} is not empty and holds no run; choose another --out.")
     import torch  # late, since `snn-anml --help` need not wait for it
 
-    provenance = {
+    threads = torch.get_num_threads()
+    found = provenance(data_hash) | {"device": device, "threads": threads, "processes": processes}
+    write_text(folder.config, yaml.safe_dump(to_plain(config) | {PROVENANCE: found}, sort_keys=False))
+
+
+def provenance(data_hash: str) -> dict[str, Any]:
+    """What results depend on beside the configuration: versions, source tree, data, machine."""
+    return {
         "versions": versions(),
         "git_commit": git_commit(),
         "data_sha256": data_hash,
-        "device": device,
         "machine": f"{platform.processor() or platform.machine()}, {platform.system()} {platform.release()}",
-        "threads": torch.get_num_threads(),
-        "processes": processes,
     }
-    write_text(folder.config, yaml.safe_dump(to_plain(config) | {PROVENANCE: provenance}, sort_keys=False))
 
 
 def first_difference(before: Any, after: Any, key: str = "") -> tuple[str, Any, Any] | None:
@@ -217,6 +235,17 @@ def first_difference(before: Any, after: Any, key: str = "") -> tuple[str, Any, 
                 return found
         return None
     return None if before == after else (key, before, after)
+
+
+def check_config(folder: RunFolder, config: RunConfig) -> None:
+    """Raises `UserError` where the run of a folder has another configuration, with the first difference."""
+    different = first_difference(to_plain(read_config(folder.config)), to_plain(config))
+    if different is not None:
+        key, there, here = different
+        raise UserError(
+            f"{folder.path} holds a run of another configuration ({key}: {there} there, {here} here); "
+            "choose another --out."
+        )
 
 
 def check_data(folder: RunFolder, data_hash: str) -> None:

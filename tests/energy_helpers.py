@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from converters.graph import (
@@ -73,3 +75,29 @@ def anml_like(rng: np.random.Generator, steps: int = 4, encoding: str = "constan
         Readout("output", ("head.membrane",)),
     )
     return Graph(nodes, steps)
+
+
+def connections_by_loops(node, shape, out):
+    """Every connection of a layer as (index of its input, its weight or None), output by output."""
+    if isinstance(node, Affine):
+        return [(i, node.weight[o, i]) for o, i in np.ndindex(*node.weight.shape)]
+    pool = isinstance(node, AvgPool2d)
+    kernel, padding, dilation, groups = (
+        (node.kernel, (0, 0), (1, 1), shape[0])
+        if pool
+        else (node.weight.shape[2:], node.padding, node.dilation, node.groups)
+    )
+    found = []
+    for o, p, q, c, i, j in product(*(range(n) for n in (*out, shape[0], *kernel))):
+        y = p * node.stride[0] + i * dilation[0] - padding[0]
+        x = q * node.stride[1] + j * dilation[1] - padding[1]
+        if not (0 <= y < shape[1] and 0 <= x < shape[2]) or o * groups // out[0] != c * groups // shape[0]:
+            continue
+        weight = None if pool else node.weight[o, c % node.weight.shape[1], i, j]
+        found.append(((c * shape[1] + y) * shape[2] + x, weight))
+    return found
+
+
+def operations_by_loops(connections, x):
+    """For every sample, over all steps, connections whose input and weight are not zero."""
+    return [sum(1 for step in sample for i, weight in connections if step[i] != 0 and weight != 0) for sample in x]

@@ -13,6 +13,7 @@ import torch
 
 import converters
 from experiments import pipeline
+from experiments.pipeline import read_csv
 from experiments.run_folder import RunFolder
 from tests.cli_helpers import TINY, contents, refused, snn_anml, write_yaml
 
@@ -30,6 +31,7 @@ LEVELS = (
     ["meta-test"],
     ["export"],
     ["energy"],
+    ["compare"],
     ["report"],
     ["data"],
     ["data", "list"],
@@ -86,7 +88,10 @@ def test_help_does_not_wait_for_torch():
     ("arguments", "sentence"),
     [
         ([], "No command was given; --help names those there are."),
-        (["tran"], "There is no command 'tran'; choose from run, train, meta-test, export, energy, report, data."),
+        (
+            ["tran"],
+            "There is no command 'tran'; choose from run, train, meta-test, export, energy, compare, report, data.",
+        ),
         (["data"], "No command was given; --help names those there are."),
         (["data", "get"], "There is no command 'get'; choose from list, fetch."),
         (["data", "fetch"], "NAME must be given; --help says how."),
@@ -107,11 +112,18 @@ def test_help_does_not_wait_for_torch():
         (["train", "--network.beta", "2"], "network.beta = 2.0; it must be in [0, 1]."),
         (
             ["train", "--meta_test.heads", "[knn]"],
-            "meta_test.heads = knn; it must be one of adam, sgd, class-mean, cosine, gaussian.",
+            "meta_test.heads = knn; it must be one of adam, sgd, unit-sgd, class-mean, cosine, gaussian.",
         ),
         (["train", "--data", "glyphs"], "data is a section of settings; give single ones, as --data.KEY VALUE."),
         (["train", "--data.name", "mnist"], "There is no dataset 'mnist'; known are glyphs, omniglot."),
         (["train", "--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),
+        (["meta-test", "x", "--protocols", "mine"], "protocols = mine; it must be one of strict, paper, iid."),
+        (["compare", "--seeds", "0", "one"], "seeds = one; it must be a whole number."),
+        (["compare", "--jobs", "two"], "jobs = two; it must be a whole number."),
+        (
+            ["compare", "absent.yaml", "--out", "out"],
+            "There is no configuration file absent.yaml; name another.",
+        ),
         (["export", "x", "--check", "all"], "check = all; it must be a whole number."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -313,6 +325,20 @@ def test_a_fault_of_the_place_is_one_sentence(run, monkeypatch, number):
     monkeypatch.setattr(pipeline, "run_meta_test", denied)
     assert refused("meta-test", run) == (
         f"metrics.jsonl: {os.strerror(number)}; choose another folder, or make room there."
+    )
+
+
+def test_a_protocol_beside_those_of_the_configuration(run):
+    before, heads = read_csv(run / "meta_test.csv"), (run / "heads.safetensors").read_bytes()
+    assert snn_anml("meta-test", run, "--protocols", "iid").code == 0
+    after = read_csv(run / "meta_test.csv")
+    assert after[: len(before)] == before
+    assert {row["protocol"] for row in after[len(before) :]} == {"iid"}
+    assert (run / "heads.safetensors").read_bytes() == heads
+    assert snn_anml("meta-test", run, "--protocols", "iid").code == 0
+    assert read_csv(run / "meta_test.csv") == after
+    assert "--protocols is for the meta-test of the network itself" in refused(
+        "meta-test", run, "--protocols", "iid", "--target", "interpreter"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.energy import concatenate, count
+from converters.energy import activation_sparsity, concatenate, count
 from converters.energy.table import PER_SAMPLE
 from converters.graph import (
     LIF,
@@ -30,35 +29,17 @@ from converters.graph import (
 from converters.recording import Recording
 from converters.simulate import open_simulator, simulate
 from snn_anml.errors import UserError
-from tests.energy_helpers import anml_like, lif, normal, recording_of, scalar
+from tests.energy_helpers import (
+    anml_like,
+    connections_by_loops,
+    lif,
+    normal,
+    operations_by_loops,
+    recording_of,
+    scalar,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def connections_by_loops(node, shape, out):
-    """Every connection of a layer as (index of its input, its weight or None), output by output."""
-    if isinstance(node, Affine):
-        return [(i, node.weight[o, i]) for o, i in np.ndindex(*node.weight.shape)]
-    pool = isinstance(node, AvgPool2d)
-    kernel, padding, dilation, groups = (
-        (node.kernel, (0, 0), (1, 1), shape[0])
-        if pool
-        else (node.weight.shape[2:], node.padding, node.dilation, node.groups)
-    )
-    found = []
-    for o, p, q, c, i, j in product(*(range(n) for n in (*out, shape[0], *kernel))):
-        y = p * node.stride[0] + i * dilation[0] - padding[0]
-        x = q * node.stride[1] + j * dilation[1] - padding[1]
-        if not (0 <= y < shape[1] and 0 <= x < shape[2]) or o * groups // out[0] != c * groups // shape[0]:
-            continue
-        weight = None if pool else node.weight[o, c % node.weight.shape[1], i, j]
-        found.append(((c * shape[1] + y) * shape[2] + x, weight))
-    return found
-
-
-def operations_by_loops(connections, x):
-    """For every sample, over all steps, connections whose input and weight are not zero."""
-    return [sum(1 for step in sample for i, weight in connections if step[i] != 0 and weight != 0) for sample in x]
 
 
 @st.composite
@@ -274,57 +255,6 @@ def test_neurons_biases_spikes_and_bytes():
     assert counts.mean("parameter_bytes") == 4 * numbers
 
 
-def gated(gate_encoding="constant", current="spikes", reader=LIF, steps=5):
-    """Twelve gated neurons; the gate comes from the input, the current from spikes or from the input."""
-    rng = np.random.default_rng(4)
-    nodes = [
-        Input("input", (), (2, 3, 2), gate_encoding),
-        Affine("nm.fc", ("input",), normal(rng, (12, 12)), normal(rng, (12,))),
-        Activation("nm.gate", ("nm.fc",), "sigmoid"),
-        lif("pln.lif1", "input"),
-        Affine(
-            "pln.fc",
-            ("pln.lif1" if current == "spikes" else "input",),
-            normal(rng, (12, 12)),
-            normal(rng, (12,)),
-        ),
-        Gate("pln.gated", ("pln.fc", "nm.gate")),
-        lif("pln.out", "pln.gated") if reader is LIF else Activation("pln.out", ("pln.gated",), "relu"),
-        Readout("output", ("pln.out",)),
-    ]
-    graph = Graph(tuple(nodes), steps)
-    return graph, recording_of(graph, 2, rng)
-
-
-@pytest.mark.parametrize(
-    ("case", "multiplies", "folded"),
-    [
-        ({}, 60, 12),  # static gate, current that changes: folded into thresholds
-        ({"current": "input"}, 12, 12),  # the product never changes
-        ({"gate_encoding": "rate"}, 60, 60),  # a gate that changes cannot be folded
-        ({"reader": Activation}, 60, 60),  # no threshold to fold into
-    ],
-)
-def test_gate_multiplies(case, multiplies, folded):
-    row = count(*gated(**case))["pln.gated"]
-    assert row.gate_multiplies.tolist() == [multiplies] * 2
-    assert row.gate_multiplies_folded.tolist() == [folded] * 2
-
-
-def test_a_negative_gate_does_not_fold():
-    graph, recording = gated()
-    values = {**recording.values, "nm.gate": -recording.values["nm.gate"]}
-    assert (values["nm.gate"] < 0).any()
-    row = count(graph, replace(recording, values=values))["pln.gated"]
-    assert row.gate_multiplies_folded.tolist() == [60, 60]
-
-
-def test_gating_the_current_leaves_accumulates():
-    counts = count(*gated())
-    assert counts["pln.fc"].effective_acs.sum() > 0
-    assert counts["pln.fc"].effective_macs.sum() == 0
-
-
 @settings(max_examples=10, deadline=None)
 @given(SEEDS, st.integers(2, 5), st.sampled_from(["constant", "rate"]))
 def test_samples_are_counted_one_by_one(seed, samples, encoding):
@@ -403,3 +333,21 @@ def test_counts_a_real_simulation_minibatch_by_minibatch(encoding):
     leaving = (graph["head"].weight != 0).sum(axis=0)
     expected = recording.spikes["pln.lif2"].sum(axis=1) @ leaving
     np.testing.assert_array_equal(whole["head"].effective_acs, expected)
+
+
+def test_sparsity_counts_every_value_sent_and_rounded_ones_as_they_are_then():
+    rng = np.random.default_rng(10)
+    nodes = (
+        Input("input", (), (3,)),
+        Activation("a", ("input",), "relu"),
+        Quantize("a.levels", ("a",), 1.0, 3),
+        Affine("fc", ("a.levels",), normal(rng, (2, 3)), np.zeros(2, np.float32)),
+        lif("b", "fc"),
+        Readout("output", ("b",)),
+    )
+    x = np.array([[0.2, 1, 2], [0, 0.4, 3]], np.float32)
+    recording = simulate(Graph(nodes, 4), x)
+    zeros = 3 + int((~recording.spikes["b"]).sum())  # 0.2, 0 and 0.4 become 0, at one step of four
+    assert activation_sparsity(Graph(nodes, 4), recording) == zeros / (2 * 3 + 2 * 4 * 2)
+    linear = Graph((nodes[0], replace(nodes[3], inputs=("input",)), Readout("output", ("fc",))), 1)
+    assert activation_sparsity(linear, simulate(linear, x)) == 0

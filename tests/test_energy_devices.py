@@ -19,6 +19,7 @@ from converters.energy import (
     csv_rows,
     devices,
     estimate,
+    integer,
     register,
 )
 from converters.energy.table import PER_SAMPLE
@@ -176,6 +177,32 @@ def test_a_user_adds_a_device(counts, registry):
     assert estimate(counts, double).joules == pytest.approx(2 * estimate(counts, mine).joules)
     with pytest.raises(UserError, match="'mine' is registered already"):
         register(mine)
+
+
+def test_integers_of_few_bits_are_extrapolated_and_say_so(counts):
+    assert integer(8) is DEVICES["cmos45-int8"]
+    assert integer(32) is DEVICES["cmos45-int32"]
+    joules = estimate(counts, "cmos45-int8").joules
+    for bits in range(7, 0, -1):
+        device = integer(bits)
+        assert device.name not in DEVICES
+        assert device.add == pytest.approx(0.03e-12 * bits / 8)
+        assert device.gate_multiply == pytest.approx(0.2e-12 * bits * bits / 64)
+        assert device.multiply_accumulate == pytest.approx(device.add + device.gate_multiply)
+        assert all("extrapolated" in text for text in (device.name, device.description, device.source))
+        assert "cmos45-int8 is the upper bound" in device.leaves_out
+        assert estimate(counts, device).joules < joules
+        joules = estimate(counts, device).joules
+    for bits in (0, 9, 16, 31, 64):
+        with pytest.raises(UserError, match=f"integers of {bits} bits"):
+            integer(bits)
+
+
+def test_the_extrapolation_meets_the_published_32_bits():
+    """Adders linear, multipliers quadratic in bits: 8 bits give 32 to a fifth and to a twentieth."""
+    eight, wide = DEVICES["cmos45-int8"], DEVICES["cmos45-int32"]
+    assert eight.add * 4 == pytest.approx(wide.add, rel=0.2 + 1e-9)
+    assert eight.gate_multiply * 16 == pytest.approx(wide.gate_multiply, rel=0.05)
 
 
 def test_mistakes_are_named(counts):

@@ -1,4 +1,4 @@
-"""The KerasSpiking convention against `keras_spiking.ModelEnergy` itself, on random networks."""
+"""The KerasSpiking convention against `keras_spiking.ModelEnergy` itself, on random networks and a trained one."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def assert_same_energy(counts, energy, names, steps):
             assert by_layer[name] == pytest.approx(sum(layer), rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_spiking_network(libraries, seed):
+@pytest.mark.parametrize(("seed", "trained"), [*((seed, False) for seed in range(4)), (1, True)])
+def test_spiking_network(libraries, seed, trained):
     """The spikes that KerasSpiking itself makes, counted by both."""
     tf, keras_spiking = libraries
     rng, size, same, stride, padding, conv, dense = case(seed)
@@ -121,6 +121,10 @@ def test_spiking_network(libraries, seed):
     y = tf.keras.layers.TimeDistributed(third, name="fc2")(s2)
     model = tf.keras.Model(inputs, y)
     data = x / np.float32(DT)
+    if trained:
+        drawn = conv
+        conv, *dense = train(tf, data[:, 0], (first, second, third))
+        assert np.abs(conv - drawn).mean() > 0.05
     spikes = [s * DT for s in tf.keras.Model(inputs, [s1, s2]).predict(data, verbose=0)]
     for s in spikes:
         assert set(np.unique(np.round(s, 4))) == {0.0, 1.0}
@@ -148,6 +152,18 @@ def rated(tf):
         return tf.nn.sigmoid(x * DT) / DT
 
     return activation
+
+
+def train(tf, data, layers):
+    """The weights of the layers after some steps of the network of rates, towards random outputs."""
+    first, second, third = layers
+    inputs = tf.keras.Input(data.shape[1:])
+    h = tf.keras.layers.Flatten()(rated(tf)(first(inputs)))
+    model = tf.keras.Model(inputs, third(rated(tf)(second(h))))
+    model.compile(tf.keras.optimizers.Adam(0.02), "mse")
+    targets = np.random.default_rng(0).normal(size=(len(data), third.units))
+    model.fit(data, targets.astype(np.float32) / DT, epochs=20, verbose=0)
+    return [layer.get_weights()[0] for layer in layers]
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -1,4 +1,4 @@
-"""Gates and weights of few bits: the values that they may have, and that nothing else changes."""
+"""Gates, activations and weights of few bits: the values that they may have, and that nothing else changes."""
 
 from fractions import Fraction
 
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import quantize_gates, quantize_weights, simulate
-from converters.graph import LIF, Activation, Affine, Conv2d, Gate, Graph, Input, Quantize, Readout
+from converters import quantize_activations, quantize_gates, quantize_weights, simulate
+from converters.graph import LIF, Activation, Affine, Conv2d, Gate, Graph, Input, MaxPool2d, Quantize, Readout
+from converters.quantize import CANDIDATES, best_step
 from snn_anml.errors import UserError
 from tests.helpers import MAXIMA, assert_identical, gated_graph, inputs, require, scalar, without
 
@@ -81,6 +82,84 @@ def test_backends_that_know_static_gates_alone_take_quantized_ones(backend):
         np.testing.assert_array_equal(recording.spikes["pln.lif3"], reference.spikes["pln.lif3"])
 
 
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_activations_are_multiples_of_a_step_of_their_own(bits):
+    graph, x = without(gated_graph(exact=False, encoding="rate"), "nm.channel_gate"), inputs(samples=8, exact=False)
+    made = quantize_activations(graph, bits, x)
+    names = ["nm.relu", "nm.channel_value", "nm.neuron_gate"]
+    rounded = {node.inputs[0]: node for node in made.of_type(Quantize)}
+    assert list(rounded) == names
+    assert [node.name for node in made.nodes if not isinstance(node, Quantize)] == [n.name for n in graph.nodes]
+    assert made["nm.channel"].inputs == made["nm.neuron"].inputs == ("nm.relu.quantized",)
+    assert made["pln.gate1"].inputs == ("pln.conv1", "nm.channel_value.quantized")
+    values = simulate(made, x).values
+    before = simulate(graph, x).values
+    for name, node in rounded.items():
+        assert node.levels == 2**bits - 1
+        np.testing.assert_allclose(node.step, best_step(before[name], node.levels), rtol=1e-6)
+        found = np.unique(np.rint(values[node.name] / node.step))
+        assert set(found) <= set(range(2**bits))
+        assert len(found) > 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(bits=st.integers(1, 8), seed=st.integers(0, 99))
+def test_the_step_has_the_least_squared_error(bits, seed):
+    rng = np.random.default_rng(seed)
+    values = np.maximum(rng.standard_normal((4, 30)) ** 3, 0).astype(np.float32)
+    levels, largest = 2**bits - 1, float(values.max())
+
+    def error(step):
+        return sum((v - step * min(round(v / step), levels)) ** 2 for v in values.ravel().tolist())
+
+    errors = {k: error(largest / levels * k / CANDIDATES) for k in range(1, CANDIDATES + 1)}
+    found = error(best_step(values, levels))
+    assert found == pytest.approx(min(errors.values()), rel=1e-9)
+    assert found <= errors[CANDIDATES]  # nothing cut off
+
+
+def test_an_outlier_is_cut_off_and_silence_has_any_step():
+    values = np.append(np.linspace(0, 1, 1000), 3)
+    assert best_step(values, 7) * 7 == pytest.approx(1, abs=0.15)
+    assert best_step(np.append(np.arange(8), 0), 7) == 1
+    assert best_step(np.zeros(3), 7) > 0
+
+
+def test_activations_are_rounded_wherever_they_go_but_once():
+    """Behind a maximum, before the readout, as a current, and not again where `quantize_gates` has done so."""
+    eye, zero = np.eye(8, dtype=np.float32), np.zeros(8, np.float32)
+    nodes = (
+        Input("in", (), (2, 2, 2)),
+        Activation("a", ("in",), "relu"),
+        MaxPool2d("maximum", ("a",), (1, 1), (1, 1)),
+        Affine("b", ("maximum",), eye, zero),
+        Activation("c", ("b",), "relu"),
+        Activation("g", ("in",), "sigmoid"),
+        Gate("gate", ("c", "g")),
+        Activation("last", ("gate",), "relu"),
+        Readout("out", ("last",)),
+    )
+    x = np.random.default_rng(0).random((5, 2, 2, 2)).astype(np.float32)
+    made = quantize_activations(quantize_gates(Graph(nodes, 2), 3), 4, x)
+    assert [node.name for node in made.of_type(Quantize)] == [f"{n}.quantized" for n in ("a", "c", "g", "last")]
+    assert [node.levels for node in made.of_type(Quantize)] == [15, 15, 8, 15]
+    assert made["maximum"].inputs == ("a.quantized",)
+    assert made["gate"].inputs == ("c.quantized", "g.quantized")
+    assert made["out"].inputs == ("last.quantized",)
+    assert len(made.nodes) == len(nodes) + 4
+
+
+def test_twins_of_many_bits_hardly_change():
+    graph, x = without(gated_graph(exact=False), "nm.channel_gate"), inputs(samples=8, exact=False)
+    reference = simulate(graph, x).values["nm.neuron_gate"]
+    error = {}
+    for bits in (2, 4, 8, 12):
+        made = quantize_activations(quantize_weights(graph, bits), bits, x)
+        error[bits] = np.abs(simulate(made, x).values["nm.neuron_gate.quantized"] - reference).max()
+    assert error[2] > error[4] > error[8] > error[12]
+    assert error[12] < 2e-3
+
+
 @settings(deadline=None, max_examples=40)
 @given(bits=st.integers(2, 16), seed=st.integers(0, 99), convolution=st.booleans())
 def test_weights_of_every_output_are_on_a_grid_of_their_own(bits, seed, convolution):
@@ -131,6 +210,7 @@ def driven_by(node):
         (lambda: quantize_gates(gated_graph(), 4), r"pln\.gate1 is driven by nm\.channel_gate \(Quantize\)"),
         (lambda: quantize_gates(unquantized(), 0), "bits = 0; give a whole number from 1 to 16"),
         (lambda: quantize_gates(unquantized(), 17), "bits = 17"),
+        (lambda: quantize_activations(unquantized(), 17, inputs()), "bits = 17; give a whole number from 1 to 16"),
         (lambda: quantize_weights(unquantized(), 1), "bits = 1; give a whole number from 2 to 16"),
     ],
 )

@@ -296,9 +296,23 @@ def test_break_even_rate_makes_both_networks_cost_the_same(run):
     spiking, twin = (find(totals(rows), n, "cmos45-fp32") for n in ("spiking", "conventional twin"))
     rate = spike_rate(rows, "spiking")
     even = break_even(spiking, twin, rate)
-    scaled = spiking.joules + spiking.accumulate_joules * (even / rate - 1)
+    scaled = spiking.joules + spiking.spike_joules * (even / rate - 1)
     assert scaled == pytest.approx(twin.joules)
     assert break_even(find(totals(rows), "spiking", "gpu"), twin, rate) is None
+
+
+def test_silent_layers_count_in_the_spike_rate_and_files_without_kinds_are_read(run):
+    rows = [dict(row) for row in read_run(run.path, "x").energy if row["network"] == "spiking"]
+    rate, total = spike_rate(rows, "spiking"), find(totals(rows), "spiking", "cmos45-fp32")
+    neurons = [
+        row for row in rows if row["kind"] == "LIF" and row["device"] == "loihi" and row["convention"] == "exact"
+    ]
+    assert rate == pytest.approx(sum(row["spikes"] for row in neurons) / sum(row["neurons"] for row in neurons))
+    silent = [row | {"spikes": row["spikes"] * (row["layer"] == neurons[0]["layer"])} for row in rows]
+    assert spike_rate(silent, "spiking") == pytest.approx(neurons[0]["spikes"] / sum(row["neurons"] for row in neurons))
+    old = [{name: value for name, value in row.items() if name not in ("kind", "spikes_of")} for row in rows]
+    assert spike_rate(old, "spiking") == rate
+    assert find(totals(old), "spiking", "cmos45-fp32").spike_joules <= total.spike_joules
 
 
 def test_published_curves_only_stand_behind_omniglot(run):

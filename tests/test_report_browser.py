@@ -8,13 +8,16 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the extra report is not installed")
 pytest.importorskip("selenium", reason="selenium is not installed")
+pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
+from experiments.compare.page import write_comparison
 from experiments.report import write_report
+from tests.compare_report_helpers import make_comparison
 from tests.report_helpers import make_run
 
 FLAGS = (
@@ -57,7 +60,8 @@ def report(tmp_path_factory):
         patch.setenv("SNN_ANML_CACHE", str(folder / "cache"))
         runs = [make_run(folder / "first").path, make_run(folder / "second", seed=2, twin=False).path]
         one = write_report(runs[:1], folder / "one.html")
-        return {"one": one, "several": write_report(runs, folder / "several.html")}
+        compared = write_comparison(make_comparison(folder / "compared"))
+        return {"one": one, "several": write_report(runs, folder / "several.html"), "compared": compared}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,7 @@ def browser(tmp_path_factory):
     browser.quit()
 
 
-@pytest.fixture(params=[(name, width) for name in ("one", "several") for width in WIDTHS], ids=str)
+@pytest.fixture(params=[(name, width) for name in ("one", "several", "compared") for width in WIDTHS], ids=str)
 def shown(request, browser, report):
     """The browser with a page open at a width, and the width."""
     name, width = request.param

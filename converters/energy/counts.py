@@ -66,6 +66,25 @@ def count(graph: Graph, recording: Recording) -> Counts:
     return Counts(rows, samples, graph.steps)
 
 
+def activation_sparsity(graph: Graph, recording: Recording) -> float:
+    """Share of zeros in all that neurons and activations send, over layers, steps and samples.
+
+    NeuroBench 2.3 has the same. What is static counts once, and an activation that is rounded counts as it is then.
+
+    Args:
+        graph: the network; where it has neither neurons nor activations, the share is 0.
+        recording: a simulation of it.
+
+    Raises:
+        UserError: the recording lacks the output of such a node, or its arrays do not fit the graph.
+    """
+    rounded = {node.inputs[0]: node.name for node in graph.of_type(Quantize)}
+    names = [rounded.get(node.name, node.name) for node in graph.of_type(LIF, Activation)]
+    sent = [_source(graph, name, recording, len(recording.output)) for name in names]
+    values = sum(x.size for x in sent)
+    return (values - sum(np.count_nonzero(x) for x in sent)) / values if values else 0.0
+
+
 def _count_node(graph: Graph, node: Node, recording: Recording, samples: int) -> LayerCount:
     evaluations = 1 if node.name in graph.static else graph.steps
     numbers: dict[str, int | np.ndarray] = {}
@@ -102,6 +121,7 @@ def _row(graph: Graph, node: Node, evaluations: int, samples: int, numbers: dict
         layer=node.name,
         part=part(node.name),
         kind=type(node).__name__,
+        spikes_of=_spikes_of(graph, node.inputs[0]),
         evaluations=evaluations,
         connections=int(numbers.get("connections", 0)),
         connections_nonzero=int(numbers.get("connections_nonzero", 0)),
@@ -114,6 +134,15 @@ def _row(graph: Graph, node: Node, evaluations: int, samples: int, numbers: dict
     )
 
 
+def _spikes_of(graph: Graph, name: str) -> str:
+    """The node whose spikes `name` sends on, itself or through pools; empty if it sends other values."""
+    node = graph[name]
+    if isinstance(node, (AvgPool2d, MaxPool2d)):
+        return _spikes_of(graph, node.inputs[0])
+    spikes = isinstance(node, LIF) or (isinstance(node, Input) and node.encoding != "constant")
+    return name if spikes else ""
+
+
 def _synapse(
     graph: Graph, node: Conv2d | Affine, recording: Recording, samples: int, evaluations: int
 ) -> dict[str, int | np.ndarray]:
@@ -121,17 +150,19 @@ def _synapse(
     shape, out = graph.shapes[source], graph.shapes[node.name]
     x = _source(graph, source, recording, samples)
     events = _events(x)
-    every = int(fan_out(node, shape, out, nonzero=False).sum())
+    every = fan_out(node, shape, out, nonzero=False)
+    connections = int(every.sum())
     leaving = fan_out(node, shape, out, nonzero=True)
     spiking = bool(((x == 0) | (np.abs(x) == 1)).all())
     biased = np.count_nonzero(node.bias) * (int(np.prod(out)) // len(node.bias))
     return {
-        "connections": every,
+        "connections": connections,
         "connections_nonzero": int(leaving.sum()),
         "connections_with_padding": taps_with_padding(node, out),
-        "dense": evaluations * every,
+        "dense": evaluations * connections,
         "effective_acs" if spiking else "effective_macs": events @ leaving,
         "input_events": events.sum(axis=1),
+        "event_connections": events @ every,
         "input_rate": np.abs(x).mean(axis=(1, 2), dtype=np.float64),
         "bias_adds": evaluations * biased,
     }

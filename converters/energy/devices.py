@@ -24,9 +24,13 @@ from snn_anml.errors import UserError
 NANO, PICO = 1e-9, 1e-12
 
 DEGNAN = "Degnan, Marr, Hasler 2016 (IEEE Trans. VLSI Syst. 24(1)), as in KerasSpiking 0.3"
-DAVIES = "Davies et al. 2018 (IEEE Micro 38(1)), as in KerasSpiking 0.3"
+DAVIES_PAPER = "Davies et al. 2018 (IEEE Micro 38(1))"
+DAVIES = f"{DAVIES_PAPER}, as in KerasSpiking 0.3"
 HOEPPNER = "Hoeppner et al. 2019 (arXiv 1903.08941), as in KerasSpiking 0.3"
 HOROWITZ = "Horowitz 2014 (ISSCC, 45 nm, 0.9 V)"
+
+# A synaptic operation, one hop of the spike between tiles; the update of a neuron, and of an inactive one.
+LOIHI_SYNOP, LOIHI_HOP, LOIHI_UPDATE, LOIHI_INACTIVE = 23.6 * PICO, 3.5 * PICO, 81 * PICO, 52 * PICO
 
 _PROCESSOR_LEAVES_OUT = (
     "what the processor does beyond one multiply-accumulate each for every connection and neuron update "
@@ -40,8 +44,8 @@ _CHIP_LEAVES_OUT = (
 )
 _ARITHMETIC_LEAVES_OUT = (
     "everything but arithmetic: memory traffic, control, routing, clock and static power; of a neuron also "
-    "the comparison with the threshold, the reset and the exponential of a sigmoid; what fewer bits than float32 "
-    "do to accuracy"
+    "the comparison with the threshold, the reset and the exponential of a sigmoid; of integers the bits by which "
+    "sums are wider than values; what fewer bits than float32 do to accuracy"
 )
 
 
@@ -155,14 +159,16 @@ def _cmos(name: str, description: str, add: float, multiply: float) -> Device:
     return arithmetic(name, description, add, multiply, source=HOROWITZ, leaves_out=_ARITHMETIC_LEAVES_OUT)
 
 
+PRICES = tuple(f.name for f in fields(Device) if f.type == "float")
+"""The fields of a `Device` that are energies."""
+
 DEVICES: dict[str, Device] = {
     device.name: device
     for device in (
         _processor("cpu", "Intel i7-4960X", 8.6 * NANO),
         _processor("gpu", "Nvidia GTX Titan Black", 0.3 * NANO),
         _processor("arm", "ARM Cortex-A", 0.9 * NANO),
-        # A synaptic operation, and one hop of the spike between tiles.
-        _neuromorphic("loihi", "Intel Loihi", (23.6 + 3.5) * PICO, 81 * PICO, DAVIES),
+        _neuromorphic("loihi", "Intel Loihi", LOIHI_SYNOP + LOIHI_HOP, LOIHI_UPDATE, DAVIES),
         _neuromorphic("spinnaker", "SpiNNaker", 13.3 * NANO, 26 * NANO, HOEPPNER),
         _neuromorphic("spinnaker2", "SpiNNaker 2", 450 * PICO, 2.19 * NANO, HOEPPNER),
         _cmos("cmos45-fp32", "45 nm CMOS, 32-bit floating point", 0.9 * PICO, 3.7 * PICO),
@@ -170,6 +176,67 @@ DEVICES: dict[str, Device] = {
         _cmos("cmos45-int32", "45 nm CMOS, 32-bit integers", 0.1 * PICO, 3.1 * PICO),
     )
 }
+
+
+def integer(bits: int) -> Device:
+    """Adders and multipliers for integers of `bits` bits in 45 nm CMOS.
+
+    8 and 32 bits are published, and are the rows `cmos45-int8` and `cmos45-int32`. Fewer than 8 are an extrapolation
+    from 8, by how the gates of a ripple adder and of an array multiplier grow:
+
+        add(b) = add(8) * b / 8        multiply(b) = multiply(8) * (b / 8)^2
+
+    Between the published rows this holds well (32 bits: 0.12 and 3.2 pJ, published 0.1 and 3.1 pJ), below them nobody
+    has published whether it does. So `cmos45-int8` is the upper bound with a source, to be shown beside it.
+
+    Raises:
+        UserError: neither 1 to 8 nor 32 bits.
+    """
+    if f"cmos45-int{bits}" in DEVICES:
+        return DEVICES[f"cmos45-int{bits}"]
+    if bits not in range(1, 8):
+        raise UserError(f"No price is known for integers of {bits} bits; take 1 to 8, or 32 as the upper bound.")
+    published = DEVICES["cmos45-int8"]
+    return arithmetic(
+        f"cmos45-int{bits}-extrapolated",
+        f"45 nm CMOS, {bits}-bit integers, extrapolated",
+        published.add * bits / 8,
+        published.gate_multiply * (bits / 8) ** 2,
+        source=f"not published: extrapolated from 8 bits of {published.source}, adders linear and multipliers "
+        "quadratic in bits",
+        leaves_out=f"{published.leaves_out}; whatever does not shrink with the bits, for which {published.name} is "
+        "the upper bound",
+    )
+
+
+def constants(device: Device) -> dict[str, dict[str, float]]:
+    """The independent numbers behind the prices of a device: name -> J that it adds to each of `PRICES`.
+
+    A `chip` has two, one where both are the same published number; `arithmetic` has two; a `Device` whose prices follow
+    neither rule has as many as prices.
+    """
+    ac, multiply, update = device.accumulate, device.gate_multiply, device.neuron_update
+    parts: dict[str, dict[str, float]]
+    if device.kind == "arithmetic":
+        parts = {
+            "add": _each("accumulate multiply_accumulate neuron_update add bias_add", ac),
+            "multiply": _each("multiply_accumulate gate_multiply neuron_update", multiply),
+        }
+    elif not device.spiking and ac == update:
+        parts = {"operation": _each("accumulate multiply_accumulate gate_multiply neuron_update add", ac)}
+    else:
+        parts = {
+            "synaptic operation": _each("accumulate multiply_accumulate gate_multiply add", ac),
+            "neuron update": _each("neuron_update", update),
+        }
+    prices = {name: getattr(device, name) for name in PRICES}
+    if {name: sum(part.get(name, 0.0) for part in parts.values()) for name in PRICES} == prices:
+        return parts
+    return {name.replace("_", " "): {name: price} for name, price in prices.items()}
+
+
+def _each(names: str, price: float) -> dict[str, float]:
+    return dict.fromkeys(names.split(), price)
 
 
 def register(device: Device) -> None:

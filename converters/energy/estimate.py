@@ -23,6 +23,8 @@ CSV_COLUMNS = (
     "network",
     "layer",
     "part",
+    "kind",
+    "spikes_of",
     "device",
     "convention",
     "source",
@@ -60,12 +62,14 @@ class Estimate:
         convention: `exact` or `keras-spiking`.
         layers: one row per layer, in the order of computation.
         counts: what was counted.
+        fold_gates: gates that can move into the threshold are charged once per inference.
     """
 
     device: Device
     convention: Convention
     layers: tuple[LayerEnergy, ...]
     counts: Counts
+    fold_gates: bool = False
 
     @property
     def joules(self) -> float:
@@ -126,7 +130,7 @@ def estimate(
         layers = tuple(_keras_spiking_layer(row, prices, counts.steps) for row in counts.layers)
     else:
         layers = tuple(_exact_layer(row, prices, fold_gates) for row in counts.layers)
-    return Estimate(prices, convention, layers, counts)
+    return Estimate(prices, convention, layers, counts, fold_gates)
 
 
 def csv_rows(result: Estimate, network: str) -> list[dict[str, str | int | float]]:
@@ -136,6 +140,8 @@ def csv_rows(result: Estimate, network: str) -> list[dict[str, str | int | float
             "network": network,
             "layer": energy.layer,
             "part": energy.part,
+            "kind": row.kind,
+            "spikes_of": row.spikes_of,
             "device": result.device.name,
             "convention": result.convention,
             "source": result.source,

@@ -15,6 +15,7 @@ PER_SAMPLE = (
     "effective_acs",
     "effective_macs",
     "input_events",
+    "event_connections",
     "dense_pool_adds",
     "pool_adds",
     "gate_multiplies",
@@ -34,6 +35,7 @@ class LayerCount:
         layer: name of the node.
         part: the network it belongs to (`converters.graph.part`).
         kind: type of the node, such as `Conv2d`.
+        spikes_of: name of the node whose spikes come in, pooled or not; empty if other values do.
         evaluations: how often it is computed in one inference: 1 if static, otherwise T.
         connections: connections of any weight, border-aware.
         connections_nonzero: those whose weight is not zero.
@@ -45,6 +47,8 @@ class LayerCount:
         effective_acs: operations whose input and weight are not zero, if the layer sees 0, 1 and -1 only.
         effective_macs: the same if the layer sees anything else.
         input_events: input values that are not zero, of synapses and pooling (the spikes that come in).
+        event_connections: connections, of any weight, that leave these events: what they touch in memory. Of
+            synapses only.
         input_rate: (B,) float64, mean of |x| over the inputs of a synapse and all steps; for spikes, spikes
             per neuron and step.
         dense_pool_adds: additions of average pooling, all inputs. Pooling is no synapse: its weights are not
@@ -62,6 +66,7 @@ class LayerCount:
     layer: str
     part: str
     kind: str
+    spikes_of: str
     evaluations: int
     connections: int
     connections_nonzero: int
@@ -73,6 +78,7 @@ class LayerCount:
     effective_acs: np.ndarray
     effective_macs: np.ndarray
     input_events: np.ndarray
+    event_connections: np.ndarray
     input_rate: np.ndarray
     dense_pool_adds: np.ndarray
     pool_adds: np.ndarray

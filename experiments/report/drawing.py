@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from experiments.report.blocks import Figure
+from snn_anml.files import write_whole
 
 # Okabe and Ito 2008 (colour-blind safe). The page gives each name its colour, a lighter one on a dark screen.
 PALETTE = {
@@ -64,8 +66,22 @@ STYLE: dict[str, Any] = {
 }
 
 
+FILE_STYLE: dict[str, Any] = {
+    "svg.fonttype": "path",  # outlines of the letters, since a file cannot count on the reader's fonts
+    "pdf.fonttype": 42,  # the whole outlines of the letters used, as TrueType: publishers refuse Type 3
+    "savefig.facecolor": "white",
+}
+"""How the files of a figure differ from what stands in the page."""
+
+
 def draw(
-    paint: Callable[[Canvas], None], title: str, caption: str, alt: str, height: float = 3.2, width: float = WIDTH
+    paint: Callable[[Canvas], None],
+    title: str,
+    caption: str,
+    alt: str,
+    height: float = 3.2,
+    width: float = WIDTH,
+    files: Path | None = None,
 ) -> Figure:
     """Lets `paint` draw on a new canvas and returns it as an inline SVG.
 
@@ -76,13 +92,26 @@ def draw(
         alt: what is to be seen, in words.
         height: inches.
         width: inches.
+        files: written besides, with `.svg` and `.pdf` behind the name, fonts embedded, equal for equal pictures.
     """
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(width, height), layout="constrained")
         paint(canvas)
         file = io.StringIO()
         canvas.savefig(file, format="svg", metadata={"Date": None})
+        if files is not None:
+            canvas.set_layout_engine("none")  # what is laid out stays as it is
+            _write_files(canvas, files)
     return Figure(_inline(file.getvalue(), title, alt), title, caption)
+
+
+def _write_files(canvas: Canvas, stem: Path) -> None:
+    with matplotlib.rc_context(FILE_STYLE):
+        for kind, date in (("svg", "Date"), ("pdf", "CreationDate")):
+            file = io.BytesIO()
+            canvas.savefig(file, format=kind, metadata={date: None})
+            content = file.getvalue()
+            write_whole(stem.with_name(f"{stem.name}.{kind}"), lambda path, content=content: path.write_bytes(content))
 
 
 def colour(name: str) -> str:

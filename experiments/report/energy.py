@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.energy import DEVICES
+from converters import energy
 
 EXACT, KERAS_SPIKING = "exact", "keras-spiking"
 PARTS: tuple[str, ...] = ("PLN", "NM", "gates", "head")
@@ -17,7 +17,8 @@ class Total:
     """Modelled energy of one network on one device, J per inference.
 
     parts: of the prediction network (its gates apart), the neuromodulatory network, the multiplications by
-    gates, and the head; `layers`: the same by layer, as (layer, part, J).
+    gates, and the head; `layers`: the same by layer, as (layer, part, J); `spike_joules`: of synapses that spikes of
+    the network's own neurons drive.
     """
 
     network: str
@@ -26,7 +27,7 @@ class Total:
     source: str
     parts: Mapping[str, float]
     layers: tuple[tuple[str, str, float], ...]
-    accumulate_joules: float
+    spike_joules: float
 
     @property
     def joules(self) -> float:
@@ -56,9 +57,20 @@ def _total(network: str, device: str, convention: str, rows: list[Mapping[str, A
         parts[name] += rest
         if row["joules"]:
             layers.append((row["layer"], "gates" if gates > rest else name, row["joules"]))
-    price = DEVICES[device].accumulate if device in DEVICES and DEVICES[device].spiking else 0.0
-    accumulates = price * sum(row["effective_acs"] for row in rows)
-    return Total(network, device, convention, rows[0]["source"], parts, tuple(layers), accumulates)
+    neurons = {row["layer"] for row in rows if _spiking(row)}
+    by_event = device in energy.DEVICES and energy.DEVICES[device].spiking
+    driven = sum(row["joules_synapses"] for row in rows if _driven(row, neurons)) if by_event else 0.0
+    return Total(network, device, convention, rows[0]["source"], parts, tuple(layers), driven)
+
+
+def _spiking(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a layer of spiking neurons; a file without kinds tells only those that spiked."""
+    return row["kind"] == "LIF" if "kind" in row else row["spikes"] > 0
+
+
+def _driven(row: Mapping[str, Any], neurons: set[str]) -> bool:
+    """Whether spikes of these layers drive a row; a file that does not say has accumulates there."""
+    return row["spikes_of"] in neurons if "spikes_of" in row else row["effective_acs"] > 0
 
 
 def find(every: Iterable[Total], network: str, device: str, convention: str = EXACT) -> Total | None:
@@ -68,22 +80,17 @@ def find(every: Iterable[Total], network: str, device: str, convention: str = EX
 
 
 def spike_rate(rows: Iterable[Mapping[str, Any]], network: str) -> float | None:
-    """Mean spikes per spiking neuron (layers that hold a membrane and spike) and inference, or None without any."""
+    """Mean spikes per spiking neuron and inference, silent layers included, or None without such neurons."""
     seen = {row["layer"]: row for row in rows if row["network"] == network and row["convention"] == EXACT}
-    spiking = [row for row in seen.values() if row["spikes"] > 0]
+    spiking = [row for row in seen.values() if _spiking(row)]
     neurons = sum(row["neurons"] for row in spiking)
     return sum(row["spikes"] for row in spiking) / neurons if neurons else None
 
 
 def break_even(spiking: Total, twin: Total, rate: float) -> float | None:
-    """Spikes per neuron and inference at which both networks cost the same on this device.
+    """Spikes per neuron and inference at which both networks cost the same on this device, or None.
 
-    E_spiking(r) = E_fixed + E_AC r / rate, with the accumulates' energy E_AC proportional to the rate, so
-    r* = rate (E_twin - E_fixed) / E_AC. None where the device does not pay by spike, or where the spiking network
-    costs more than its twin even without a spike.
+    See `converters.energy.break_even`; `rate` is that of the spiking network.
     """
-    if spiking.accumulate_joules <= 0:
-        return None
-    fixed = spiking.joules - spiking.accumulate_joules
-    even = rate * (twin.joules - fixed) / spiking.accumulate_joules
-    return even if even > 0 else None
+    cost = energy.SpikeCost(rate, spiking.joules - spiking.spike_joules, spiking.spike_joules)
+    return energy.break_even(cost, twin.joules)

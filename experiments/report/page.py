@@ -34,8 +34,13 @@ def build_sections(runs: Sequence[Run]) -> list[Section]:
     ]
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The page as HTML."""
+FOOTER = (
+    "Energies are modelled, not measured. The numbers of this page lie as CSV files in the folder tables of each run."
+)
+
+
+def render(title: str, sections: Sequence[Section], footer: str) -> str:
+    """A page as HTML."""
     environment = Environment(
         loader=PackageLoader("experiments.report", "."),
         autoescape=True,
@@ -50,10 +55,10 @@ def render(runs: Sequence[Run]) -> str:
         count += 1
         return Markup(unique_ids(svg, f"f{count}"))
 
-    title = "snn-anml: " + ", ".join(run.label for run in runs)
     return environment.get_template("template.html").render(
         title=title,
-        sections=build_sections(runs),
+        sections=sections,
+        footer=footer,
         kind=lambda block: KINDS[type(block)],
         inline=inline,
         tie=lambda text: text.replace(" %", "\u00a0%"),
@@ -67,5 +72,6 @@ def write_page(paths: Sequence[Path], out: Path) -> Path:
     for run in runs:
         write_tables(run)
     out = Path(out)
-    write_text(out, render(runs))
+    title = "snn-anml: " + ", ".join(run.label for run in runs)
+    write_text(out, render(title, build_sections(runs), FOOTER))
     return out

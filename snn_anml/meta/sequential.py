@@ -23,7 +23,7 @@ from snn_anml.errors import UserError
 from snn_anml.meta.heads import STREAMING, LinearHead
 from snn_anml.meta.rates import candidates, pick_rates
 from snn_anml.meta.side_by_side import side_by_side
-from snn_anml.meta.trial import Trial
+from snn_anml.meta.trial import Deployed, Trial
 from snn_anml.networks import Network, spikes_per_neuron
 
 
@@ -83,14 +83,16 @@ def extract_features(
     return torch.cat(features).view(len(classes), drawings, -1), spikes / len(index[0])
 
 
-def _trials(head: str, classes: int, shots: int, protocol: str, draws: int, seed: tuple[int, ...]) -> list[Trial]:
+def _trials(
+    head: str, classes: int, shots: int, protocol: str, draws: int, seed: tuple[int, ...], deployed: Deployed | None
+) -> list[Trial]:
     """The repetitions of a protocol."""
     if protocol == "paper":
-        return [Trial(head, np.arange(classes), shots, (*seed, draw)) for draw in range(draws)]
+        return [Trial(head, np.arange(classes), shots, (*seed, draw), None, deployed) for draw in range(draws)]
     seeds = [(*seed, draw) for draw in range(draws)]
     orders = [np.random.default_rng(one).permutation(classes) for one in seeds]
     shuffled = seeds if protocol == "iid" else [None] * draws
-    return [Trial(head, order, shots, shuffled=one) for order, one in zip(orders, shuffled, strict=True)]
+    return [Trial(head, order, shots, None, one, deployed) for order, one in zip(orders, shuffled, strict=True)]
 
 
 def meta_test(
@@ -101,6 +103,7 @@ def meta_test(
     seed: int,
     on_progress: Callable[[str, float], None] = lambda what, share: None,
     workers: int = 1,
+    deployed: Deployed | None = None,
 ) -> tuple[list[Outcome], dict[tuple[str, int], Learned]]:
     """Runs every protocol, head and draw.
 
@@ -112,9 +115,10 @@ def meta_test(
         seed: of class orders and freshly drawn output layers.
         on_progress: told what is being done, and the share that is done.
         workers: processes that share the work, see `side_by_side`; the results are the same for any number.
+        deployed: makes of a learned head the one that answers, see `Trial`; a function that can be pickled.
 
     Returns:
-        the outcomes, and the heads learned in draw 0 of the first protocol by (head, milestone).
+        the outcomes, and the heads that answered in draw 0 of the first protocol by (head, milestone).
 
     Raises:
         UserError: more classes or shots asked for than there are.
@@ -133,12 +137,13 @@ def meta_test(
             paper = protocol == "paper"
             # In index order, statistics depend on nothing that is drawn.
             draws = config.draws if not paper else 1 if head in STREAMING else config.paper_draws
-            trials = _trials(head, n, config.shots, protocol, draws, (seed, 2))
+            trials = _trials(head, n, config.shots, protocol, draws, (seed, 2), deployed)
             if paper:
                 pick_on, seen, to_pick = "test", features, trials[:1]
             else:
                 pick_on, seen = "selection", selection
-                to_pick = _trials(head, len(seen), config.shots, protocol, config.selection_draws, (seed, 3))
+                picks = config.selection_draws
+                to_pick = _trials(head, len(seen), config.shots, protocol, picks, (seed, 3), deployed)
             rates = candidates(head, seen[:, : config.shots], protocol == "iid")
             picked = pick_rates(pick_on, rates, to_pick, config.milestones, run_all)
             # One run serves all milestones that share a learning rate. The long ones come first, for an even load.

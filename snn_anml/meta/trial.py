@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snn_anml.meta.heads import Head, learn_in_sequence, learn_shuffled
 
+Deployed = Callable[[Head], Head]
 FIRST_CLASSES = 10
 """Forgetting is followed on the classes learned first; that many of them."""
 
@@ -20,8 +21,8 @@ FIRST_CLASSES = 10
 class Scores(NamedTuple):
     """Accuracy over the classes learned so far, against all outputs of the head.
 
-    train: on the drawings learned from; test: held out; first: held out, of the first ten classes; head: as learned,
-    None where it is not wanted.
+    train: on the drawings learned from; test: held out; first: held out, of the first ten classes; head: the one that
+    answered, None where it is not wanted.
     """
 
     train: float
@@ -37,7 +38,8 @@ class Trial:
     head: of `snn_anml.meta.heads.HEADS`; order: (n,) the classes, in the order in which they come; shots: drawings of
     each class that are learned from, the others are held out; drawn: seed of a freshly drawn output layer, zero where
     None; shuffled: seed of the order of drawings where all classes up to a milestone are learned at once, anew for
-    every milestone, one class after another where None.
+    every milestone, one class after another where None; deployed: makes of a learned head the one that answers, such as
+    one of few bits, while learning goes on with the other.
     """
 
     head: str
@@ -45,13 +47,15 @@ class Trial:
     shots: int
     drawn: tuple[int, ...] | None = None
     shuffled: tuple[int, ...] | None = None
+    deployed: Deployed | None = None
 
     def run(self, features: Tensor, learning_rate: float, milestones: tuple[int, ...]) -> list[Scores]:
         """Learns features (classes, drawings, F) up to the last milestone, and scores at every one."""
         features = features[torch.from_numpy(self.order)]
         learned_from, held_out = features[:, : self.shots], features[:, self.shots :]
         scores = []
-        for classes, head in self._learn(learned_from, learning_rate, milestones):
+        for classes, learned in self._learn(learned_from, learning_rate, milestones):
+            head = learned if self.deployed is None else self.deployed(learned)
             test = accuracy_by_class(head, held_out[:classes])
             train = accuracy_by_class(head, learned_from[:classes])
             scores.append(Scores(train.mean().item(), test.mean().item(), test[:FIRST_CLASSES].mean().item(), head))

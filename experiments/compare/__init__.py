@@ -1,0 +1,1 @@
+"""Arms side by side: trained, meta-tested, exported and counted alike, and one report of them all."""

@@ -1,0 +1,228 @@
+"""Sentences on differences between arms, each made from its test and no stronger than it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from experiments.compare import statistics
+from experiments.compare.results import Arm, Results, groups
+from experiments.compare.statistics import Interval
+
+LEVEL = 0.05
+
+
+class Verdict(Enum):
+    """What the data say of a difference between two ways of training."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    NOT_SHOWN = "no difference shown"
+    UNDECIDED = "the data do not decide"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Held-out accuracy of two arms under one protocol and head, after so many classes.
+
+    Attributes:
+        protocol: of the meta-test.
+        head: that was read out.
+        classes: learned before.
+        first: the arm whose accuracy stands before the minus sign.
+        second: the other.
+        first_mean: accuracy of the first arm, the mean over seeds and draws.
+        difference: mean of first - second over pairs (seed, draw) that both have, with its bootstrap interval.
+        seed_interval: Student's t over one difference a seed; None with one seed.
+        wilcoxon: p-value over pairs.
+        mann_whitney: p-value of all values against all values.
+        wilcoxon_holm: the first, corrected for the family.
+        mann_whitney_holm: the second, corrected for the family.
+        seeds_p: p-value of Student's t-test over seeds; None with one seed.
+        seeds_holm: the same, corrected for the family.
+        family: number of comparisons corrected for.
+    """
+
+    protocol: str
+    head: str
+    classes: int
+    first: Arm
+    second: Arm
+    first_mean: float
+    difference: Interval
+    seed_interval: tuple[float, float] | None
+    wilcoxon: float
+    mann_whitney: float
+    wilcoxon_holm: float
+    mann_whitney_holm: float
+    seeds_p: float | None = None
+    seeds_holm: float | None = None
+    family: int = 1
+
+    @property
+    def verdict(self) -> Verdict:
+        """A difference counts where the corrected test over pairs and both intervals agree on it.
+
+        Undecided: too few pairs for the test to find anything, or a test that finds what the intervals do not.
+        """
+        if statistics.smallest_p(self.difference.values) * self.family > LEVEL:
+            return Verdict.UNDECIDED
+        if self.wilcoxon_holm > LEVEL:
+            return Verdict.NOT_SHOWN
+        intervals = [i for i in (self.difference.bounds, self.seed_interval) if i is not None]
+        if all(low > 0 for low, _ in intervals):
+            return Verdict.ABOVE
+        if all(high < 0 for _, high in intervals):
+            return Verdict.BELOW
+        return Verdict.UNDECIDED
+
+    def within(self, margin: float) -> bool:
+        """Whether the difference is shown to be smaller than the margin; never with one seed."""
+        return statistics.within(margin, self.difference.bounds, self.seed_interval)
+
+
+def compare(results: Results, first: Arm, second: Arm, protocol: str, head: str, classes: int) -> Comparison | None:
+    """The comparison of two arms, uncorrected; None where they have no pair (seed, draw) in common.
+
+    The same seed and draw have the same classes in the same order in both arms.
+    """
+    where = {"protocol": protocol, "head": head, "classes": classes}
+    columns = ["seed", "draw", "test_accuracy"]
+    one, other = (results.rows("accuracy", arm, **where)[columns] for arm in (first, second))
+    pairs = one.merge(other, on=["seed", "draw"], suffixes=("", "_other"))
+    if not len(pairs):
+        return None
+    a, b = (pairs[name].to_numpy(np.float64) for name in ("test_accuracy", "test_accuracy_other"))
+    # Sums of fractions: what is equal in decimals may differ in the last bit, and a tie is then none.
+    pairs["difference"] = np.round(a - b, 12)
+    by_seed = groups(pairs, "difference")
+    p, u = statistics.wilcoxon(pairs["difference"].to_numpy()), statistics.mann_whitney(a, b)
+    interval, seeds = statistics.bootstrap(by_seed), statistics.over_seeds(by_seed)
+    t = statistics.t_test(by_seed)
+    return Comparison(protocol, head, classes, first, second, float(a.mean()), interval, seeds, p, u, p, u, t, t)
+
+
+def corrected(family: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons, with p-values corrected for all of them (Holm)."""
+    paired = statistics.holm([one.wilcoxon for one in family])
+    unpaired = statistics.holm([one.mann_whitney for one in family])
+    over_seeds = statistics.holm([1.0 if one.seeds_p is None else one.seeds_p for one in family])
+    return [
+        replace(
+            one,
+            wilcoxon_holm=p,
+            mann_whitney_holm=u,
+            seeds_holm=None if one.seeds_p is None else t,
+            family=len(family),
+        )
+        for one, p, u, t in zip(family, paired, unpaired, over_seeds, strict=True)
+    ]
+
+
+def family(results: Results, protocol: str) -> list[Comparison]:
+    """The comparisons of a table: for every head, the first arm against each other, and each against the twin.
+
+    All at the largest number of classes that the first arm has under this protocol.
+    """
+    main, twin = results.main, results.twin
+    rows = results.rows("accuracy", main, protocol=protocol)
+    if not len(rows):
+        return []
+    classes = int(rows["classes"].max())
+    pairs = [(main, other) for other in results.arms if other != main]
+    if twin is not None:
+        pairs += [(other, twin) for other in results.arms if other.name not in (main.name, twin.name)]
+    found = (compare(results, a, b, protocol, head, classes) for head in dict.fromkeys(rows["head"]) for a, b in pairs)
+    return corrected([one for one in found if one is not None])
+
+
+def sentence(one: Comparison, margin: float | None = None) -> str:
+    """The comparison in words.
+
+    Args:
+        one: corrected.
+        margin: of equivalence, a fraction; without it nothing is said of equivalence.
+    """
+    verdict, seeds = one.verdict, one.difference.seeds
+    what = f"head {one.head}, {one.classes:,} classes, protocol {one.protocol}"
+    numbers = _numbers(one)
+    a, b = quoted(one.first), quoted(one.second)
+    if verdict in (Verdict.ABOVE, Verdict.BELOW):
+        networks = "" if seeds > 1 else "of these two trained networks, "
+        said = f"{networks}{a} is {verdict.value} {b} ({numbers})"
+    elif verdict is Verdict.NOT_SHOWN:
+        said = f"between {a} and {b} no difference is shown ({numbers}), which does not say that there is none"
+    elif statistics.smallest_p(one.difference.values) * one.family > LEVEL:
+        said = (
+            f"between {a} and {b} the data do not decide ({numbers}): so few pairs among {one.family} comparisons "
+            "cannot reach the level, whatever they show"
+        )
+    else:
+        said = (
+            f"between {a} and {b} the data do not decide ({numbers}): the trained networks differ, but an interval "
+            "holds zero, so that other trainings may turn it round"
+        )
+    text = f"With {what}, {said}."
+    if margin is not None:
+        text += " " + _equivalence(one, margin)
+    return text if seeds > 1 else f"{text} {ONE_SEED}"
+
+
+ONE_SEED = "One seed: nothing can be said about other trainings of the same kind."
+
+
+def _numbers(one: Comparison) -> str:
+    d = one.difference
+    text = f"difference {points(d)} points"
+    if one.seed_interval is not None:
+        low, high = one.seed_interval
+        text += f", over {d.seeds} seeds [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{text}, {d.values} pairs, Holm {p_text(one.wilcoxon_holm)}"
+
+
+def _equivalence(one: Comparison, margin: float) -> str:
+    first, width = quoted(one.first), f"{100 * margin:g} points of {quoted(one.second)}"
+    if one.within(margin):
+        return f"{first} is within {width}: both intervals lie inside."
+    if one.seed_interval is None:
+        return f"Whether {first} is within {width} takes more than one seed."
+    ends = [end for i in (one.difference.bounds, one.seed_interval) for end in i or ()]
+    if all(end <= -margin for end in ends) or all(end >= margin for end in ends):
+        return f"{first} is not within {width}: both intervals lie outside."
+    return f"That {first} is within {width} is not shown: an interval reaches beyond."
+
+
+def quoted(arm: Arm) -> str:
+    """An arm in a sentence: titles are free text, with commas."""
+    return f"“{arm.label}”"
+
+
+def points(d: Interval) -> str:
+    """A difference in points of per cent, with its interval: `+3.1 [1.0, 5.2]`."""
+    interval = "" if d.bounds is None else f" [{100 * d.bounds[0]:.1f}, {100 * d.bounds[1]:.1f}]"
+    return f"{100 * d.mean:+.1f}{interval}"
+
+
+def p_text(p: float) -> str:
+    """`p = 0.013`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def seeds_note(comparisons: Iterable[Comparison]) -> str:
+    """What the number of seeds lets the p-values mean."""
+    most = max((one.difference.seeds for one in comparisons), default=0)
+    if most < 2:
+        return (
+            "One training seed: intervals are over draws, and a p-value says whether these very networks differ. "
+            "About the variance of training nothing can be said."
+        )
+    return (
+        f"Draws of one seed share a network and are not independent of each other: a p-value says whether the {most} "
+        "pairs of trained networks differ, and is too small as a statement on the way of training. So a sentence is "
+        "only made where the interval over seeds (Student's t, one value a seed) agrees; with few seeds it is "
+        "wide. That interval is not corrected for the number of comparisons: of 20 between arms that are alike, one "
+        "may pass by chance. The column seeds p is its test, corrected."
+    )

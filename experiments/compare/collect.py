@@ -1,0 +1,182 @@
+"""The long tables of a comparison, put together from whatever its run folders hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from converters import energy
+from converters.energy import learning, memory, training
+from converters.energy.break_even import break_even
+from converters.energy.sensitivity import CSV_COLUMNS as SENSITIVITY
+from converters.energy.sensitivity import Bill, csv_rows, sensitivity
+from experiments import meter
+from experiments.compare.folder import CompareFolder
+from experiments.compare.plan import Comparison
+from experiments.compare.run import last_metrics
+from experiments.compare.shares import mean_bill, read_bills, read_spike_costs
+from experiments.pipeline import read_csv, write_csv
+from experiments.quantised import quantised_folder
+from experiments.run_folder import RunFolder, read_provenance, to_plain
+
+FLOAT = "float32"
+KEYS = ("arm", "form", "seed")
+ACCURACY = (
+    "protocol",
+    "head",
+    "classes",
+    "draw",
+    "learning_rate",
+    "train_accuracy",
+    "test_accuracy",
+    "first_test_accuracy",
+)
+ACTIVITY = ("layer", "part", "neurons", "spikes", "spikes_per_neuron")
+BREAK_EVEN = ("arm", "seed", "form", "device", "spike_rate", "break_even_rate")
+RUNS = ("arm", "seed", "folder", "config_sha256", "data_sha256", "git_commit", "trained_steps")
+
+# Pairs of devices that differ: a spiking network on a chip and a conventional one on a processor, float32 and integers.
+_PROCESSOR = {name: ("arm",) for name, one in energy.DEVICES.items() if one.kind == "chip" and one.spiking}
+_INTEGERS = {"cmos45-fp32": tuple(energy.integer(bits).name for bits in range(1, 9))}
+
+
+class Form(NamedTuple):
+    """The folder of one arm and seed in one form."""
+
+    arm: str
+    form: str
+    seed: int
+    folder: RunFolder
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        return dict(zip(KEYS, self[:3], strict=True))
+
+
+def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
+    """Writes every long table that has a row, and takes away those that have none; returns the names of the former."""
+    forms = list(_forms(folder, comparison))
+    tables: dict[str, tuple[Sequence[str], Iterable[Mapping[str, Any]]]] = {
+        "accuracy": ((*KEYS, *ACCURACY), _rows(forms, "meta_test")),
+        "energy": (_columns(energy.CSV_COLUMNS), _rows(forms, "energy")),
+        "memory": (_columns(memory.CSV_COLUMNS), _rows(forms, "memory")),
+        "learning": (_columns(learning.CSV_COLUMNS), _rows(forms, "learning")),
+        "training": (_columns(training.CSV_COLUMNS), _rows(forms, "training")),
+        "activity": ((*KEYS, *ACTIVITY), _activity(forms)),
+        "sensitivity": (SENSITIVITY, _sensitivity(forms, comparison)),
+        "break_even": (BREAK_EVEN, _break_even(forms, comparison)),
+        "measured": (_columns(meter.CSV_COLUMNS), _rows(forms, "measured")),
+        "runs": (RUNS, _runs(folder, forms)),
+    }
+    written = []
+    for name, (columns, rows) in tables.items():
+        rows = [{column: row[column] for column in columns} for row in rows]
+        if rows:
+            write_csv(folder.table(name), columns, rows)
+            written.append(name)
+        else:
+            folder.table(name).unlink(missing_ok=True)
+    return written
+
+
+def config_hash(folder: RunFolder) -> str:
+    """Identifies the configuration of a run, all of it."""
+    return hashlib.sha256(json.dumps(to_plain(folder.require()), sort_keys=True).encode()).hexdigest()
+
+
+def _forms(folder: CompareFolder, comparison: Comparison) -> Iterator[Form]:
+    """Every run that was begun, and its quantised forms, in the order of the comparison."""
+    for arm in comparison.every_arm:
+        for seed in arm.seeds:
+            run = folder.run(arm.name, seed)
+            if run.config.exists():
+                yield Form(arm.name, FLOAT, seed, run)
+                for bits in comparison.quantised_bits(arm.name):
+                    yield Form(arm.name, f"int{bits}", seed, quantised_folder(run, bits))
+
+
+def _columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """Those of a table of one run, `network` given as arm and form."""
+    return (*KEYS, *(name for name in columns if name != "network"))
+
+
+def _rows(forms: Iterable[Form], table: str) -> Iterator[dict[str, Any]]:
+    for form in forms:
+        for row in read_csv(getattr(form.folder, table)):
+            yield {**row, **form.keys}
+
+
+def _activity(forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
+    """Spikes of every spiking layer: they are the same whatever the device."""
+    for form in forms:
+        seen = set()
+        for row in read_csv(form.folder.energy):
+            if row["kind"] == "LIF" and row["layer"] not in seen:
+                seen.add(row["layer"])
+                yield {**row, **form.keys, "spikes_per_neuron": float(row["spikes"]) / float(row["neurons"])}
+
+
+def _pairs(own: Iterable[str], others: Collection[str], form: str) -> list[tuple[str, str]]:
+    """Devices on which an arm and a comparator in that form are set against each other."""
+    differing = _PROCESSOR if form == FLOAT else _INTEGERS
+    return [(one, other) for one in own for other in others if one == other or other in differing.get(one, ())]
+
+
+def _sensitivity(forms: Sequence[Form], comparison: Comparison) -> Iterator[Mapping[str, Any]]:
+    """Ratios of mean energies over seeds, of every arm to every form of the reference."""
+    if comparison.reference is None:
+        return
+    bills = _mean_bills(forms)
+    comparators = {form: found for (arm, form), found in bills.items() if arm == comparison.reference}
+    for arm in comparison.arms:
+        own = bills.get((arm.name, FLOAT), {})
+        for form, found in comparators.items() if arm.name != comparison.reference else ():
+            for device, other in _pairs(own, found, form):
+                ratio = sensitivity(own[device], found[other])
+                yield from csv_rows(ratio, arm.name, comparison.reference, form)
+
+
+def _mean_bills(forms: Iterable[Form]) -> dict[tuple[str, str], dict[str, Bill]]:
+    """By arm and form, and by device, the mean over seeds."""
+    found: dict[tuple[str, str], dict[str, list[Bill]]] = {}
+    for form in forms:
+        by_device = found.setdefault((form.arm, form.form), {})
+        for device, one in read_bills(form.folder).items():
+            by_device.setdefault(device, []).append(one)
+    return {key: {device: mean_bill(ones) for device, ones in of.items()} for key, of in found.items()}
+
+
+def _break_even(forms: Sequence[Form], comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Of every spiking arm against every form of the reference with the same seed."""
+    rivals = [(form, read_bills(form.folder)) for form in forms if form.arm == comparison.reference]
+    for own in forms:
+        costs = read_spike_costs(own.folder)
+        for rival, bills in rivals if costs else ():
+            for device, other in _pairs(costs, bills, rival.form) if rival.seed == own.seed else ():
+                even = break_even(costs[device], bills[other].total)
+                yield {
+                    "arm": own.arm,
+                    "seed": own.seed,
+                    "form": rival.form,
+                    "device": device if device == other else f"{device} / {other}",
+                    "spike_rate": costs[device].rate,
+                    "break_even_rate": "" if even is None else even,
+                }
+
+
+def _runs(folder: CompareFolder, forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
+    for form in forms:
+        if form.form == FLOAT:
+            facts = read_provenance(form.folder)
+            steps = last["step"] if (last := last_metrics(form.folder.metrics)) else 0
+            yield {
+                "arm": form.arm,
+                "seed": form.seed,
+                "folder": form.folder.path.relative_to(folder.path).as_posix(),
+                "config_sha256": config_hash(form.folder),
+                "data_sha256": facts.get("data_sha256", ""),
+                "git_commit": facts.get("git_commit", ""),
+                "trained_steps": steps,
+            }

@@ -1,0 +1,106 @@
+"""What a trained network costs: an inference, one class more to learn, and the meta-training it had. All modelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import converters
+from converters import energy
+from converters.energy import head_counts, learning, memory, training
+from converters.energy.traffic import Accounting
+from experiments import pipeline
+from experiments.compare import shares
+from experiments.quantised import packed, quantised_folder
+from experiments.run_folder import RunFolder
+from snn_anml.config import RunConfig
+from snn_anml.meta import Learner, extract_features
+from snn_anml.model_io import load
+
+CLASSES_LEARNED = 20
+"""Meta-test classes over which the counts of learning one class are means."""
+
+ACCOUNTINGS: tuple[Accounting, ...] = tuple(sorted(get_args(Accounting)))
+
+
+def run_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data) -> None:
+    """Counts the exported network of a run; writes memory.csv, learning.csv, training.csv, and last energy.csv.
+
+    What sensitivities and break-even rates are computed from goes into the files of `experiments.compare.shares`.
+
+    Raises:
+        UserError: published layers, or a run without the learned head that is exported.
+    """
+    graph, counts = pipeline.count_operations(config, folder, data)
+    network = "spiking" if config.network.neuron == "lif" else "conventional twin"
+    memories = [memory.estimate_memory(graph, counts, accounting=accounting) for accounting in ACCOUNTINGS]
+    rows = [row for one in memories for row in memory.csv_rows(one, network)]
+    pipeline.write_csv(folder.memory, memory.CSV_COLUMNS, rows)
+    pipeline.write_csv(folder.learning, learning.CSV_COLUMNS, _learning_rows(config, folder, data, counts, memories[0]))
+    pipeline.write_csv(folder.training, training.CSV_COLUMNS, _training_rows(config, folder, counts))
+    shares.write_shares(folder, [energy.estimate(counts, device) for device in energy.DEVICES], memories)
+    shares.write_spike_costs(folder, graph, counts, ACCOUNTINGS)
+    pipeline.write_csv(folder.energy, energy.CSV_COLUMNS, pipeline.energy_rows(counts, network))
+
+
+def run_quantised_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data, bits: int) -> None:
+    """Counts the quantised form of a run once more, for what sensitivities are computed from."""
+    place = quantised_folder(folder, bits)
+    graph = converters.load_graph(place.graph)
+    _, classes = pipeline.exported(config, folder)
+    x, _ = pipeline.held_out_drawings(config, data, classes, config.export.samples)
+    counts = packed(energy.count(graph, converters.simulate(graph, x, "torch")), graph, bits)
+    prices = energy.integer(bits)
+    memories = [
+        memory.estimate_memory(graph, counts, accounting=accounting, device=prices, bits=bits)
+        for accounting in ACCOUNTINGS
+    ]
+    devices = dict.fromkeys((energy.integer(8), prices))
+    shares.write_shares(place, [energy.estimate(counts, device) for device in devices], memories)
+
+
+def seconds_of_training(folder: RunFolder) -> float:
+    """Seconds of the wall clock that the logged steps took, interruptions aside; 0 where nothing was logged."""
+    seconds, before = 0.0, 0
+    if folder.metrics.exists():
+        for line in folder.metrics.read_text(encoding="utf-8").splitlines():
+            metrics = json.loads(line)
+            seconds += (metrics["step"] - before) / metrics["steps_per_second"]
+            before = metrics["step"]
+    return seconds
+
+
+def known_classes(config: RunConfig) -> list[int]:
+    """Numbers of classes known before the one learned: the last of the first and last milestone, and of the export."""
+    milestones = config.meta_test.milestones
+    return sorted({classes - 1 for classes in (milestones[0], config.export.classes, milestones[-1])})
+
+
+def _learning_rows(
+    config: RunConfig, folder: RunFolder, data: pipeline.Data, counts: energy.Counts, traffic: memory.MemoryEstimate
+) -> Iterator[dict[str, Any]]:
+    classes = data.split.meta_test[:CLASSES_LEARNED]
+    features, _ = extract_features(load(folder.path), data.images.cpu(), classes, config.seed)
+    learned_from = features[:, : config.meta_test.shots].numpy()
+    outputs = config.meta_test.milestones[-1]  # one for every class to come, as in the meta-test
+    for head in config.meta_test.heads:
+        for known in known_classes(config):
+            of_head = head_counts.count(head, learned_from, known=known, outputs=outputs)
+            for device in energy.DEVICES:
+                if device not in learning.UNSUITED:
+                    found = learning.estimate(of_head, device, inference=counts, traffic=traffic)
+                    yield from learning.csv_rows(found)
+
+
+def _training_rows(config: RunConfig, folder: RunFolder, counts: energy.Counts) -> list[dict[str, Any]]:
+    learner = Learner(pipeline.load_anml(folder), config.meta, config.train.freeze_nm)
+    of_training = training.count(
+        counts,
+        config.train,
+        config.meta,
+        features=learner.model.feature_count,
+        classes=learner.model.classes,
+        parameters=sum(p.numel() for p in learner.parameters() if p.requires_grad),
+    )
+    return training.csv_rows(of_training, seconds_of_training(folder))

@@ -1,0 +1,159 @@
+"""What is compared: arms, their seeds, and sweeps of one setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from experiments.run_folder import first_difference, to_plain
+from snn_anml.config import RunConfig
+from snn_anml.errors import UserError
+
+QUANTISED_BITS = 8
+"""Of the first quantised form of the reference; the second has as many as tell the counts of T steps apart."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: an arm with one seed. config: all of its settings, the seed among them."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+
+    def __str__(self) -> str:
+        return f"{self.arm}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One network and its training.
+
+    Attributes:
+        name: in tables, and of its folder.
+        title: shown in reports.
+        seeds: a run each.
+        config: of all of them, but for the seed.
+        settings: what was set for this arm, nested; beside it, the shared settings hold.
+        value: of the setting that is swept, for a point of a sweep.
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    config: RunConfig
+    settings: Mapping[str, Any]
+    value: Any = None
+
+    @property
+    def spiking(self) -> bool:
+        return self.config.network.neuron == "lif"
+
+    def job(self, seed: int) -> Job:
+        """The run with this seed."""
+        return Job(self.name, seed, replace(self.config, seed=seed))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One setting of one arm over several values.
+
+    Attributes:
+        name: begins the names of its points, as in `lambda=0.03`.
+        title: shown in reports.
+        setting: dotted, as in `train.spike_weight`.
+        arm: whose setting it is.
+        points: an arm for every value, in the order given.
+        settings: what was set for all points beside the arm's own, nested.
+    """
+
+    name: str
+    title: str
+    setting: str
+    arm: str
+    points: tuple[Arm, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms side by side.
+
+    Attributes:
+        title: of the report.
+        seeds: of arms that say nothing else.
+        reference: name of the arm that is the conventional twin, whose quantised forms are comparators too; or None.
+        arms: in the order shown.
+        sweeps: in the order shown.
+        settings: what was set for all arms, nested.
+
+    Raises:
+        UserError: a reference that is no conventional arm, an arm named twice, or arms on different data.
+    """
+
+    title: str
+    seeds: tuple[int, ...]
+    reference: str | None
+    arms: tuple[Arm, ...]
+    sweeps: tuple[Sweep, ...]
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        names = [arm.name.casefold() for arm in self.every_arm]  # some file systems do not tell the case apart
+        for arm in self.every_arm:
+            if names.count(arm.name.casefold()) > 1:
+                raise UserError(f"Two arms are named {arm.name}; give every arm a name of its own.")
+        self._check_reference()
+        first = self.arms[0]
+        for arm in self.every_arm[1:]:
+            if (different := first_difference(_shared(first.config), _shared(arm.config))) is not None:
+                key, there, here = different
+                raise UserError(
+                    f"The arms {first.name} and {arm.name} differ in {key} ({there} and {here}); "
+                    "make it the same for all, since draws are compared pair by pair."
+                )
+
+    def _check_reference(self) -> None:
+        if self.reference is None:
+            return
+        arms = {arm.name: arm for arm in self.arms}
+        if self.reference not in arms:
+            raise UserError(f"There is no arm {self.reference} to be the reference; choose from {', '.join(arms)}.")
+        network = arms[self.reference].config.network
+        for key, value, wanted in (("neuron", network.neuron, "relu"), ("layers", network.layers, "strided")):
+            if value != wanted:
+                raise UserError(
+                    f"The reference is the arm {self.reference}, whose network.{key} is {value}; "
+                    f"name a conventional twin, with network.{key}: {wanted}."
+                )
+
+    @property
+    def every_arm(self) -> tuple[Arm, ...]:
+        """The arms, and the points of all sweeps."""
+        return (*self.arms, *(point for sweep in self.sweeps for point in sweep.points))
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All runs: first every arm with its first seed, so that there is soon something to see; sweeps last."""
+        rounds = max(len(arm.seeds) for arm in self.arms)
+        arms = [arm.job(arm.seeds[i]) for i in range(rounds) for arm in self.arms if i < len(arm.seeds)]
+        points = [point.job(seed) for sweep in self.sweeps for point in sweep.points for seed in point.seeds]
+        return (*arms, *points)
+
+    def quantised_bits(self, arm: str) -> tuple[int, ...]:
+        """Bits of the quantised forms of an arm: of the reference 8, and ceil(log2(T + 1)) for every T compared.
+
+        The counts 0 to T of a spiking neuron are T + 1 values, and so fill that many bits. A network of one bit, or of
+        more than 8, is no comparator of ours.
+        """
+        if arm != self.reference:
+            return ()
+        counted = {one.config.network.steps.bit_length() for one in self.arms if one.spiking}
+        return (QUANTISED_BITS, *sorted(counted & set(range(2, QUANTISED_BITS)), reverse=True))
+
+
+def _shared(config: RunConfig) -> dict[str, Any]:
+    """What pairs of draws need to have in common."""
+    plain = to_plain(config)
+    return {"data": plain["data"], "meta_test": {key: plain["meta_test"][key] for key in ("milestones", "shots")}}

@@ -1,0 +1,173 @@
+"""Tables on what was learned: accuracy, forgetting, tests, and where every number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from experiments.compare.cells import as_columns, number, percent
+from experiments.compare.claims import Comparison, p_text, points
+from experiments.compare.results import FLOAT, Results, interval_of
+from experiments.compare.statistics import Interval
+from experiments.compare.table_files import ResultTable
+from experiments.report.tables import DASH
+
+SUMMARY_CLASSES = (10, 100)
+"""Of the summary, beside the largest number of classes."""
+MEASURES = {
+    "test_accuracy": ("accuracy", "Held-out accuracy"),
+    "first_test_accuracy": ("forgetting", "Held-out accuracy on the first ten classes"),
+}
+"""Columns of accuracy.csv: the name of their tables, and what they are."""
+
+
+def summary(results: Results, protocol: str) -> ResultTable:
+    """Arms and heads against a few numbers of classes, with spikes per neuron."""
+    rows = results.tables["accuracy"]
+    shown = rows["arm"].isin([arm.name for arm in results.arms]) & (rows["protocol"] == protocol)
+    there = sorted(set(rows[shown]["classes"].astype(int)))
+    classes = [n for n in there if n in SUMMARY_CLASSES or n == there[-1]]
+    cells, values = [], []
+    for arm in results.arms:
+        spikes = number(spikes_per_neuron(results, arm.name)) if arm.spiking else DASH
+        for head in results.seen("accuracy", "head"):
+            found = [
+                results.interval("accuracy", arm, "test_accuracy", protocol=protocol, head=head, classes=n)
+                for n in classes
+            ]
+            if any(i is not None for i in found):
+                cells.append((arm.label, head, spikes, *(percent(i) for i in found)))
+                key = {"arm": arm.name, "form": arm.form, "protocol": protocol, "head": head}
+                for n, i in zip(classes, found, strict=True):
+                    values.append(key | {"classes": n} | as_columns(i, "test_accuracy"))
+    columns = ("arm", "head", "spikes per neuron", *(f"after {n:,} classes" for n in classes))
+    title = f"Held-out accuracy (%), protocol {protocol}, and spikes per neuron and inference"
+    return ResultTable(f"summary_accuracy_{protocol}", title, columns, tuple(cells), pd.DataFrame(values), 2)
+
+
+def spikes_per_neuron(results: Results, arm: str, part: str | None = None) -> Interval | None:
+    """Mean spikes per neuron and inference over seeds, of all spiking layers (or those of a part), silent ones too."""
+    rows = results.rows("activity", arm)
+    rows = rows[rows["part"] == part] if part else rows
+    if not len(rows):
+        return None
+    sums = rows.groupby("seed", as_index=False)[["spikes", "neurons"]].sum()
+    sums["rate"] = sums["spikes"] / sums["neurons"]
+    return interval_of(sums, "rate")
+
+
+def milestones(results: Results, protocol: str, head: str, measure: str) -> ResultTable | None:
+    """One of `MEASURES`, arms against numbers of classes; None without numbers."""
+    rows = results.tables["accuracy"]
+    rows = rows[(rows["protocol"] == protocol) & (rows["head"] == head)]
+    classes = sorted(set(rows["classes"].astype(int)))
+    cells, values = [], []
+    for arm in results.arms:
+        if not len(results.rows("accuracy", arm, protocol=protocol, head=head)):
+            continue
+        where = {"protocol": protocol, "head": head}
+        found = [results.interval("accuracy", arm, measure, **where, classes=n) for n in classes]
+        cells.append((arm.label, *(percent(i) for i in found)))
+        key = {"arm": arm.name, "form": arm.form} | where
+        values += [key | {"classes": n} | as_columns(i, measure) for n, i in zip(classes, found, strict=True)]
+    if not cells:
+        return None
+    name, what = MEASURES[measure]
+    title = f"{what} (%), protocol {protocol}, head {head}, by number of classes"
+    columns = ("arm", *(f"{n:,}" for n in classes))
+    return ResultTable(f"{name}_{protocol}_{head}", title, columns, tuple(cells), pd.DataFrame(values), 1, closed=True)
+
+
+def tests(comparisons: Sequence[Comparison], protocol: str) -> ResultTable:
+    """Every comparison of a family, with what it says."""
+    cells, values = [], []
+    for one in comparisons:
+        d, s = one.difference, one.seed_interval
+        over_seeds = DASH if s is None else f"[{100 * s[0]:.1f}, {100 * s[1]:.1f}]"
+        found = (one.wilcoxon_holm, one.mann_whitney_holm, one.seeds_holm)
+        p = (DASH if p is None else p_text(p).removeprefix("p = ").removeprefix("p ") for p in found)
+        verdict = one.verdict.value + ("" if d.seeds > 1 else " (these two networks)")
+        cells.append((one.head, one.first.label, one.second.label, verdict, points(d), over_seeds, *p))
+        values.append(
+            {
+                "protocol": protocol,
+                "head": one.head,
+                "classes": one.classes,
+                "first": one.first.name,
+                "first_form": one.first.form,
+                "second": one.second.name,
+                "second_form": one.second.form,
+                **as_columns(d, "difference"),
+                "seeds_low": None if s is None else s[0],
+                "seeds_high": None if s is None else s[1],
+                "wilcoxon_p": one.wilcoxon,
+                "wilcoxon_p_holm": one.wilcoxon_holm,
+                "mann_whitney_p": one.mann_whitney,
+                "mann_whitney_p_holm": one.mann_whitney_holm,
+                "seeds_p": one.seeds_p,
+                "seeds_p_holm": one.seeds_holm,
+                "comparisons": one.family,
+                "verdict": one.verdict.value,
+            }
+        )
+    after = f" after {comparisons[0].classes:,} classes" if comparisons else ""
+    title = f"Tests between arms{after}, protocol {protocol} (Holm over all {len(comparisons)} of the table)"
+    columns = (
+        "head",
+        "arm",
+        "against",
+        "verdict",
+        "difference (points)",
+        "over seeds",
+        "Wilcoxon p",
+        "Mann-Whitney p",
+        "seeds p",
+    )
+    return ResultTable(f"tests_{protocol}", title, columns, tuple(cells), pd.DataFrame(values), 4, closed=True)
+
+
+def traceability(results: Results) -> ResultTable | None:
+    """Where every trained network comes from; hashes are whole in the CSV file."""
+    rows = results.tables["runs"]
+    cells = tuple(
+        (
+            row["arm"],
+            f"{row['seed']:.0f}",
+            *(row[key][:12] or DASH for key in ("config_sha256", "data_sha256", "git_commit")),
+            f"{row['trained_steps']:,.0f}",
+        )
+        for row in rows.to_dict("records")
+    )
+    if not cells:
+        return None
+    title = "Every trained network: first digits of the sha256 of its configuration and data, commit, steps"
+    columns = ("arm", "seed", "configuration", "data", "commit", "steps")
+    return ResultTable("traceability", title, columns, cells, rows, 5, closed=True)
+
+
+def sweep_tables(results: Results) -> list[ResultTable]:
+    """Accuracy and spikes of every point of every sweep, at its largest number of classes."""
+    tables = []
+    for sweep in results.sweeps:
+        cells, values, heads = [], [], results.seen("accuracy", "head")
+        for point in sweep.points:
+            rows = results.rows("accuracy", point.name, protocol="strict")
+            if not len(rows):
+                continue
+            most = int(rows["classes"].max())
+            found = [
+                results.interval("accuracy", point.name, "test_accuracy", protocol="strict", head=h, classes=most)
+                for h in heads
+            ]
+            cells.append((str(point.value), number(spikes_per_neuron(results, point.name)), *map(percent, found)))
+            key = {"sweep": sweep.name, "setting": sweep.setting, "value": point.value, "form": FLOAT}
+            values += [
+                key | {"head": h, "classes": most} | as_columns(i, "test_accuracy")
+                for h, i in zip(heads, found, strict=True)
+            ]
+        if cells:
+            title = f"{sweep.title}: held-out accuracy (%) after the most classes, protocol strict"
+            columns = (sweep.setting, "spikes per neuron", *heads)
+            tables.append(ResultTable(f"sweep_{sweep.name}", title, columns, tuple(cells), pd.DataFrame(values), 1))
+    return tables

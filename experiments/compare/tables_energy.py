@@ -1,0 +1,173 @@
+"""Tables on what inference, learning and training cost; modelled joules and measured ones each in their own."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from experiments.compare.cells import as_columns, bracketed, joules, number
+from experiments.compare.joule_rows import devices, energy, energy_rows, focus, ratios, sources
+from experiments.compare.results import Results, interval_of
+from experiments.compare.table_files import ResultTable
+from experiments.compare.tables_accuracy import spikes_per_neuron
+from experiments.report.tables import DASH
+
+OF_LEARNING = ("cmos45-fp32", "loihi", "arm")
+"""Devices on which the cost of learning is shown."""
+
+
+def summary(results: Results) -> ResultTable | None:
+    """Spikes and modelled J per inference of every arm on a few devices."""
+    shown = focus(results)
+    if not shown:
+        return None
+    cells, values = [], []
+    for arm in results.arms:
+        found = [energy(results, arm, device) for device in shown]
+        if any(i is not None for i in found):
+            spikes = number(spikes_per_neuron(results, arm.name)) if arm.spiking else DASH
+            cells.append((arm.label, spikes, *(joules(i) for i in found)))
+            for device, i in zip(shown, found, strict=True):
+                values.append({"arm": arm.name, "form": arm.form, "device": device} | as_columns(i, "joules"))
+    title = "Modelled energy of one inference, encoding, NM network and gates included"
+    columns = ("arm", "spikes per neuron", *shown)
+    return ResultTable("summary_energy", title, columns, tuple(cells), pd.DataFrame(values), 1)
+
+
+def by_device(results: Results) -> ResultTable | None:
+    """Modelled J per inference, devices against arms."""
+    arms = [arm for arm in results.arms if len(results.rows("energy", arm)) or len(results.rows("memory", arm))]
+    if not arms:
+        return None
+    cells, values = [], []
+    for device in devices(results):
+        found = [energy(results, arm, device) for arm in arms]
+        cells.append((device, *(joules(i) for i in found)))
+        for arm, i in zip(arms, found, strict=True):
+            values.append({"device": device, "arm": arm.name, "form": arm.form} | as_columns(i, "joules"))
+    title = "Modelled energy of one inference on every device"
+    return ResultTable(
+        "energy", title, ("device", *(a.label for a in arms)), tuple(cells), pd.DataFrame(values), 1, closed=True
+    )
+
+
+def nm_share(results: Results) -> ResultTable | None:
+    """Share of the NM network and of the gates in the modelled energy of every arm that has one."""
+    shown = focus(results)
+    cells, values = [], []
+    for arm in results.arms:
+        for device in shown:
+            rows = energy_rows(results, arm, device)
+            total = rows["joules"].sum()
+            if not total or not (rows["part"] == "nm").any():
+                continue
+            nm = rows[rows["part"] == "nm"]["joules"].sum() / total
+            gates = rows["joules_gates"].sum() / total if "joules_gates" in rows else None
+            cells.append((arm.label, device, f"{100 * nm:.1f}", DASH if gates is None else f"{100 * gates:.1f}"))
+            values.append({"arm": arm.name, "form": arm.form, "device": device, "nm_share": nm, "gates_share": gates})
+    if not cells:
+        return None
+    title = "Price of neuromodulation: share of the modelled energy of an inference (%)"
+    return ResultTable(
+        "neuromodulation", title, ("arm", "device", "NM network", "gates"), tuple(cells), pd.DataFrame(values), 2, True
+    )
+
+
+def ratio_table(results: Results) -> ResultTable | None:
+    """Energy of every arm over that of each comparator, with the range over the constants."""
+    found = ratios(results)
+    if not found:
+        return None
+    cells = tuple(
+        (r.arm.label, r.device, r.comparator.label, r.comparator_device, bracketed((r.value, r.low, r.high)))
+        for r in found
+    )
+    title = "Ratio of modelled energies, [over the ranges of the constants]"
+    columns = ("arm", "device", "comparator", "its device", "ratio")
+    return ResultTable("ratios", title, columns, cells, results.tables["sensitivity"], 4)
+
+
+def break_even(results: Results) -> ResultTable | None:
+    """Spikes per neuron at which an arm costs what its comparator does, beside those it has."""
+    rows = results.tables["break_even"]
+    if not len(rows):
+        return None
+    cells = []
+    titles = {arm.name: arm.title for arm in results.arms}
+    for (name, form, device), its in rows.groupby(["arm", "form", "device"], sort=False):
+        if name in titles:
+            known = its.dropna(subset=["break_even_rate"])
+            even = number(interval_of(known, "break_even_rate")) if len(known) else "none: dearer without a spike"
+            cells.append((titles[name], f"twin, {form}", device, number(interval_of(its, "spike_rate")), even))
+    title = "Break-even: spikes per neuron and inference at which both cost the same (modelled)"
+    columns = ("arm", "against", "device", "measured spike rate", "break-even rate")
+    return ResultTable("break_even", title, columns, tuple(cells), rows, 3)
+
+
+def learning(results: Results) -> ResultTable | None:
+    """Modelled J and bytes to learn one more class, by head, with the most classes known."""
+    rows = results.tables["learning"]
+    if not len(rows):
+        return None
+    shown = [device for device in OF_LEARNING if device in set(rows["device"])]
+    known = int(rows["known"].max())
+    cells = []
+    for arm in results.arms:
+        its = results.rows("learning", arm, known=known)
+        for head in dict.fromkeys(its["head"]):
+            of_head = its[its["head"] == head]
+            sums = of_head.groupby(["seed", "device"], as_index=False)["joules"].sum()
+            by_device = (sums[sums["device"] == device] for device in shown)
+            memory = f"{of_head['resident_bytes'].max() / 1024:,.0f}"
+            cells.append((arm.label, head, memory, *(joules(interval_of(one, "joules")) for one in by_device)))
+    title = f"Learning one more class with {known:,} known: memory of the head (KiB), and modelled energy"
+    return ResultTable("learning", title, ("arm", "head", "KiB", *shown), tuple(cells), rows, 2)
+
+
+def training(results: Results) -> ResultTable | None:
+    """What meta-training took: modelled joules and measured seconds of it."""
+    rows = results.tables["training"]
+    cells = []
+    for arm in results.arms:
+        its = results.rows("training", arm)
+        for device in dict.fromkeys(its["device"]):
+            one = its[its["device"] == device]
+            timed, counted = one.dropna(subset=["seconds"]), one.dropna(subset=["joules"])
+            steps, drawings = (f"{one[name].mean():,.0f}" for name in ("steps", "drawings"))
+            cost = joules(interval_of(counted, "joules"))
+            cells.append((arm.label, device, steps, drawings, number(interval_of(timed, "seconds")), cost))
+    if not cells:
+        return None
+    title = "Meta-training of one network: steps, drawings, seconds that passed, and modelled energy"
+    columns = ("arm", "device", "steps", "drawings", "seconds", "modelled energy")
+    return ResultTable("training", title, columns, tuple(cells), rows, 2, closed=True)
+
+
+def measured(results: Results) -> ResultTable | None:
+    """Measured joules, by themselves: they hold what models leave out, and only of the machine they were taken on."""
+    rows = results.tables["measured"]
+    if not len(rows):
+        return None
+    titles = {(arm.name, arm.form): arm.label for arm in results.arms}
+    cells = []
+    for row in rows.to_dict("records"):
+        energy_text = DASH
+        if pd.notna(row["joules"]):
+            ends = (row["low"], row["high"]) if pd.notna(row["low"]) and pd.notna(row["high"]) else ()
+            energy_text = f"{bracketed((row['joules'], *ends))} J"
+        repetitions, seconds = (DASH if pd.isna(row[c]) else f"{row[c]:.3g}" for c in ("repetitions", "seconds"))
+        name = titles.get((row["arm"], row["form"]), row["arm"])
+        seed = f"{row['seed']:.0f}"
+        cells.append((name, seed, row["what"], row["meter"] or "none", row["note"], repetitions, seconds, energy_text))
+    title = "Measured energy (never beside modelled)"
+    columns = ("arm", "seed", "what", "meter", "note", "repetitions", "seconds", "measured energy")
+    return ResultTable("measured", title, columns, tuple(cells), rows, 5, bool(rows["joules"].isna().all()))
+
+
+def source_table(results: Results) -> ResultTable | None:
+    """What every modelled joule of the page rests on."""
+    cells = tuple(sources(results))
+    if not cells:
+        return None
+    columns = ("modelled energy of", "devices", "source", "leaves out")
+    values = pd.DataFrame(list(cells), columns=pd.Index(columns))
+    return ResultTable("sources", "Devices, sources, and what the prices leave out", columns, cells, values, 4, True)

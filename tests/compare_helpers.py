@@ -1,0 +1,31 @@
+"""A comparison small enough to run many times: one spiking network, its twin, one point of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SETTINGS: dict[str, Any] = {
+    "data": {"name": "glyphs", "size": 14, "glyph_classes": 60, "meta_test_classes": 10, "selection_classes": 4},
+    "network": {"widths": [6, 8], "nm_widths": [4, 4], "steps": 3, "gate": "hard_sigmoid", "threshold": 0.5},
+    "train": {"warm_steps": 20, "warm_batch": 8, "meta_steps": 20, "log_every": 5, "checkpoint_every": 8},
+    "meta": {"classes": 4, "shots": 2},
+    "meta_test": {
+        "milestones": [2, 5, 10],
+        "heads": ["sgd", "class-mean"],
+        "protocols": ["strict"],
+        "draws": 2,
+        "selection_draws": 1,
+    },
+    "export": {"samples": 12, "classes": 5, "backends": ["interpreter"]},
+}
+
+COMPARISON: dict[str, Any] = {
+    "title": "A small comparison",
+    "seeds": [0],
+    "reference": "twin",
+    "settings": SETTINGS,
+    "arms": {
+        "spiking": {"title": "spiking, conventional NM"},
+        "twin": {"title": "conventional twin", "settings": {"network": {"neuron": "relu"}}},
+    },
+}

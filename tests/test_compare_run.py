@@ -1,0 +1,410 @@
+"""`snn-anml compare` as somebody runs it: in processes, interrupted, with a run that fails, on a cluster."""
+
+import copy
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from rich.console import Console
+
+from experiments.compare import command, executors, run
+from experiments.compare.child import Task
+from experiments.compare.collect import collect
+from experiments.compare.executors import Cluster, parse_parameters
+from experiments.compare.folder import CompareFolder
+from experiments.compare.plan_file import read_comparison
+from experiments.compare.run import Entry
+from experiments.meter import NO_METER
+from experiments.pipeline import read_csv
+from snn_anml.errors import UserError
+from tests.cli_helpers import contents, refused, snn_anml, write_yaml
+from tests.compare_helpers import COMPARISON
+
+for package in command.OF_REPORT:
+    pytest.importorskip(package, reason="the extra report is not installed")
+
+ROOT = Path(__file__).parents[1]
+TIMED = "training.csv"
+"""The one long table that holds seconds of the clock."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surroundings(cache):
+    """Glyphs are drawn once; of the report, whose tests are elsewhere, there is a stand-in, and no meter."""
+    with pytest.MonkeyPatch.context() as patch:
+        page = type(sys)("experiments.compare.page")
+        page.write_comparison = lambda folder: folder.report
+        patch.setitem(sys.modules, page.__name__, page)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return write_yaml(tmp_path_factory.mktemp("plan") / "small.yaml", COMPARISON)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, plan):
+    """A finished comparison, to copy and not to touch."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    said = snn_anml("compare", plan, "--out", out, "--jobs", "2")
+    assert said.code == 0, said
+    return out
+
+
+@pytest.fixture
+def copied(compared, tmp_path):
+    return Path(shutil.copytree(compared, tmp_path / "out"))
+
+
+def results(out):
+    """The long tables, but for the seconds of training."""
+    found = contents(out / "results")
+    timed = found.pop(TIMED).decode()
+    return found | {TIMED: [line.split(",")[:5] + line.split(",")[6:] for line in timed.splitlines()]}
+
+
+def rows(out, table):
+    return read_csv(CompareFolder(out).table(table))
+
+
+# --- what is there at the end
+
+
+def test_every_table_has_its_rows(compared):
+    assert {path.stem for path in (compared / "results").iterdir()} == {
+        *("accuracy", "energy", "memory", "learning", "training", "activity"),
+        *("sensitivity", "break_even", "measured", "runs"),
+    }
+    forms = [("spiking", "float32"), ("twin", "float32"), ("twin", "int8"), ("twin", "int2")]
+    for table in ("accuracy", "energy", "memory"):
+        assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == forms
+    for table in ("learning", "training", "measured"):
+        assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == forms[:2]
+    accuracy = rows(compared, "accuracy")
+    keys = {(row["arm"], row["form"], row["head"], row["classes"], row["draw"]) for row in accuracy}
+    assert len(keys) == len(accuracy) == 4 * 2 * 3 * 2
+
+
+def test_rows_are_those_of_the_runs(compared):
+    for arm in ("spiking", "twin"):
+        folder = CompareFolder(compared).run(arm, 0)
+        own = [row for row in rows(compared, "accuracy") if (row["arm"], row["form"]) == (arm, "float32")]
+        there = [{k: v for k, v in row.items() if k != "seed"} for row in read_csv(folder.meta_test)]
+        assert [{k: v for k, v in row.items() if k not in ("arm", "form", "seed")} for row in own] == there
+        energy = [row for row in rows(compared, "energy") if (row["arm"], row["form"]) == (arm, "float32")]
+        assert [row["joules"] for row in energy] == [row["joules"] for row in read_csv(folder.energy)]
+    assert (CompareFolder(compared).run("spiking", 0).certificate).exists()
+    assert not (CompareFolder(compared).run("twin", 0).certificate).exists()
+
+
+def test_spikes_are_those_of_spiking_layers(compared):
+    found = rows(compared, "activity")
+    assert {(row["arm"], row["part"]) for row in found} == {("spiking", "pln")}
+    assert [int(row["neurons"]) for row in found] == [6 * 7 * 7, 8 * 4 * 4]
+    for row in found:
+        assert float(row["spikes_per_neuron"]) == float(row["spikes"]) / int(row["neurons"])
+
+
+def total(found, form, device):
+    arm = "spiking" if form == "spiking" else "twin"
+    form = "float32" if form == "spiking" else form
+    return sum(
+        float(row["joules"])
+        for row in found
+        if (row["arm"], row["form"], row["device"], row["convention"]) == (arm, form, device, "exact")
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "other", "form"),
+    [("loihi", "loihi", "float32"), ("loihi", "arm", "float32"), ("cmos45-fp32", "cmos45-int8", "int8")],
+)
+def test_ratios_and_break_even_rates_are_those_of_the_energies(compared, device, other, form):
+    energy = rows(compared, "energy")
+    spiking, twin = total(energy, "spiking", device), total(energy, form, other)
+    ratios = {
+        float(row["ratio"])
+        for row in rows(compared, "sensitivity")
+        if (row["device"], row["reference_device"], row["form"]) == (device, other, form)
+    }
+    assert len(ratios) == 1
+    assert ratios.pop() == pytest.approx(spiking / twin, rel=1e-9)
+    label = device if device == other else f"{device} / {other}"
+    (even,) = (row for row in rows(compared, "break_even") if (row["device"], row["form"]) == (label, form))
+    activity = rows(compared, "activity")
+    rate = sum(float(row["spikes"]) for row in activity) / sum(int(row["neurons"]) for row in activity)
+    assert float(even["spike_rate"]) == pytest.approx(rate)
+    if even["break_even_rate"]:
+        # A spiking network cheaper than its rival has fewer spikes than break even.
+        assert (float(even["break_even_rate"]) > rate) == (spiking < twin)
+
+
+def test_every_run_can_be_traced(compared):
+    found = rows(compared, "runs")
+    assert [(row["arm"], row["seed"], row["trained_steps"]) for row in found] == [
+        ("spiking", "0", "40"),
+        ("twin", "0", "40"),
+    ]
+    for row in found:
+        kept = yaml.safe_load((compared / row["folder"] / "config.yaml").read_text())["provenance"]
+        assert (row["data_sha256"], row["git_commit"]) == (kept["data_sha256"], kept["git_commit"])
+        assert kept["threads"] == 1
+    assert len({row["config_sha256"] for row in found}) == 2
+    resolved = yaml.safe_load((compared / "comparison.yaml").read_text())
+    assert resolved["provenance"]["data_sha256"] == found[0]["data_sha256"]
+
+
+def test_modelled_joules_of_training_and_none_measured_without_a_meter(compared):
+    for row in rows(compared, "training"):
+        assert (row["steps"], row["drawings"]) == ("40", str(20 * 8 + 20 * 4 * 3))
+        assert float(row["joules"]) > 0
+        assert float(row["seconds"]) > 0
+    for row in rows(compared, "measured"):
+        assert row["note"].startswith(NO_METER) == (not row["joules"])
+
+
+def test_each_run_has_its_log(compared):
+    said = (compared / "runs" / "spiking" / "seed-0" / "job.log").read_text()
+    assert [line.split(": ")[-1] for line in said.splitlines() if "spiking, seed 0: " in line] == [
+        *("training", "meta-test", "export", "costs", "done")
+    ]
+
+
+# --- going on
+
+
+def test_what_is_done_is_not_done_again(copied, plan, monkeypatch):
+    monkeypatch.setattr(executors.Processes, "start", None)
+    before = contents(copied / "runs")
+    said = snn_anml("compare", "--out", copied)
+    assert said.code == 0
+    assert "2 runs, 0 to do" in said.out
+    assert {name: one for name, one in contents(copied / "runs").items() if "measured" not in name} == {
+        name: one for name, one in before.items() if "measured" not in name
+    }
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_and_ends_alike(compared, plan, tmp_path):
+    out = tmp_path / "out"
+    command_line = [sys.executable, "-m", "experiments.cli", "compare", str(plan), "--out", str(out), "--jobs", "1"]
+    with subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        checkpoint = out / "runs" / "spiking" / "seed-0" / "training.safetensors"
+        deadline = time.monotonic() + 300
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert checkpoint.exists()
+    assert not (out / "runs" / "twin").exists()
+    while "Another process" in (said := snn_anml("compare", plan, "--out", out, "--jobs", "1")).out:
+        time.sleep(0.1)  # until the orphan has noticed
+    assert said.code == 0, said
+    assert results(out) == results(compared)
+    for arm in ("spiking", "twin"):
+        own, whole = (CompareFolder(one).run(arm, 0).model for one in (out, compared))
+        assert own.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_failure_stops_no_other_run_and_is_named(copied, plan):
+    content = copy.deepcopy(COMPARISON)
+    content["arms"]["silent"] = {"settings": {"network": {"threshold": 1e6}, "train": {"meta_steps": 0}}}
+    shutil.rmtree(copied / "runs" / "spiking")
+    said = snn_anml("compare", write_yaml(copied.parent / "plan.yaml", content), "--out", copied)
+    assert said.code == 1
+    last = "".join(said.out.split("Failed: ")[1:])
+    assert last.startswith("silent, seed 0: The network of ")
+    assert "answers no drawing with a single spike" in last
+    assert said.out.endswith("What is there is kept; the same command does the rest.\n")
+    assert (copied / "runs" / "spiking" / "seed-0" / "meta_test.csv").exists()
+    assert {row["arm"] for row in rows(copied, "accuracy")} == {"spiking", "twin"}
+
+
+def test_a_defect_is_named_by_its_last_line(tmp_path):
+    log = tmp_path / "job.log"
+    log.write_text("Traceback (most recent call last):\n  somewhere\nZeroDivisionError: division by zero\n\n")
+    assert run._reason(1, log) == "ZeroDivisionError: division by zero"
+    assert "signal 9" in run._reason(-signal.SIGKILL, log)
+    assert run._reason(3, tmp_path / "none") == "it ended with code 3 and said nothing."
+
+
+def test_a_terminal_shows_what_each_run_does(tmp_path):
+    metrics, log = tmp_path / "metrics.jsonl", tmp_path / "job.log"
+    metrics.write_text('{"step": 30, "steps_per_second": 2.0}\n{"step": 40, "steps_per_second": 0.5}\n{"step": 4')
+    done = iter([None, 0])
+
+    class Two:
+        def start(self, task):
+            return SimpleNamespace(code=lambda: next(done), stop=lambda: None, wait=lambda: None)
+
+    task = Task(str(tmp_path), str(log), "cpu", 1, 1, "spiking")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    entries = [Entry("spiking, seed 0", task, lambda: "training", 2000, metrics)]
+    assert run.run_all(entries, Two(), 1, console) == []
+    shown = console.file.getvalue()
+    for cell in ("spiking, seed 0", "training", "40 of 2,000", "0.5", "1:05:20", "1 of 1 over, 0 waiting"):
+        assert cell in shown
+
+
+class Interrupted:
+    """A task on its way when Ctrl-C is pressed."""
+
+    stopped = waited = False
+
+    def code(self):
+        raise KeyboardInterrupt
+
+    def stop(self):
+        self.stopped = True
+
+    def wait(self):
+        assert self.stopped
+        self.waited = True
+
+
+def test_an_interruption_ends_the_runs_first(copied, plan, monkeypatch):
+    started = []
+
+    def start(self, task):
+        started.append(Interrupted())
+        return started[-1]
+
+    monkeypatch.setattr(executors.Processes, "start", start)
+    shutil.rmtree(copied / "runs")
+    said = snn_anml("compare", plan, "--out", copied, "--jobs", "2")
+    assert (said.code, said.err) == (130, "snn-anml: interrupted; the same command goes on where it stopped.\n")
+    assert len(started) == 2
+    assert all(one.waited for one in started)
+
+
+def test_a_comparison_on_its_way_can_be_reported(copied, plan, monkeypatch):
+    shutil.rmtree(copied / "runs" / "twin")
+    (copied / "runs" / "spiking" / "seed-0" / "energy.csv").unlink()
+    monkeypatch.setattr(executors.Processes, "start", None)
+    assert snn_anml("compare", "--out", copied, "--report-only").code == 0
+    there = {path.stem for path in (copied / "results").iterdir()}
+    assert {"accuracy", "memory", "runs"} <= there
+    assert there.isdisjoint({"energy", "activity", "sensitivity", "break_even"})
+
+
+def test_a_table_without_rows_is_no_file(tmp_path, plan):
+    assert collect(CompareFolder(tmp_path), read_comparison([plan])) == []
+    assert contents(tmp_path) == {}
+
+
+# --- refused before anything runs
+
+
+def test_a_changed_configuration_is_refused(copied):
+    content = copy.deepcopy(COMPARISON)
+    content["settings"]["train"]["meta_steps"] = 21
+    before = contents(copied)
+    path = write_yaml(copied.parent / "plan.yaml", content)
+    assert refused("compare", path, "--out", copied) == (
+        f"{copied}/runs/spiking/seed-0 holds a run of another configuration (train.meta_steps: 20 there, 21 here); "
+        "choose another --out."
+    )
+    assert contents(copied) == before
+
+
+def test_an_arm_that_asks_for_too_much_is_named(tmp_path):
+    content = copy.deepcopy(COMPARISON)
+    content["arms"]["wide"] = {"settings": {"meta": {"classes": 60}}}
+    said = refused("compare", write_yaml(tmp_path / "plan.yaml", content), "--out", tmp_path / "out")
+    assert said.startswith("Arm wide: meta.classes = 60, but there are only 36 meta-training classes; lower it.")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--jobs", "0"], "--jobs = 0; it must be at least 1."),
+        (["--threads", "0"], "--threads = 0; it must be at least 1."),
+        (["--slurm", "partition=gpu"], "--slurm is for jobs on a cluster; give --executor submitit too."),
+        (["--executor", "submitit", "--slurm", "gpu"], "--slurm gpu; give KEY=VALUE, such as partition=gpu."),
+        (["--executor", "threads"], "executor = threads; it must be one of processes, submitit."),
+        (["--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_in_options(plan, tmp_path, options, sentence):
+    assert refused("compare", plan, "--out", tmp_path / "out", *options).endswith(sentence)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_go_on_with(tmp_path):
+    assert refused("compare") == "FILE must be given, or --out with a comparison to go on with; --help says how."
+    assert refused("compare", "--out", tmp_path) == (
+        f"{tmp_path} holds no comparison to go on with; name a comparison file or configurations."
+    )
+
+
+def test_the_packages_of_the_report_are_missed_at_once(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert "The report needs packages that are not installed" in refused("compare", plan, "--out", tmp_path / "out")
+
+
+# --- as many at once as there is room for
+
+
+def test_runs_at_once(monkeypatch):
+    monkeypatch.setattr(command, "cores", lambda: 8)
+    assert command.Options().at_once(20) == 8
+    assert command.Options(threads=3).at_once(20) == 2
+    assert command.Options(threads=16).at_once(20) == 1
+    assert command.Options(jobs=3).at_once(20) == 3
+    assert command.Options(jobs=3).at_once(2) == 2
+    assert command.Options(device="cuda").at_once(20) == 1
+    assert command.Options(device="cuda", jobs=4).at_once(20) == 4
+    assert command.Options(executor="submitit").at_once(20) == 20
+    assert command.Options(executor="submitit", jobs=5).at_once(20) == 5
+    assert command.Options(executor="submitit").at_once(0) == 0
+
+
+# --- a cluster
+
+
+def test_parameters_of_a_cluster():
+    assert parse_parameters(["partition=gpu", "timeout_min=60", "mem_gb=8", "qos=a=b"]) == {
+        "slurm_partition": "gpu",
+        "timeout_min": 60,
+        "mem_gb": 8,
+        "slurm_qos": "a=b",
+    }
+
+
+def test_a_parameter_that_submitit_does_not_know(tmp_path):
+    pytest.importorskip("submitit", reason="the extra cluster is not installed")
+    with pytest.raises(UserError, match="--slurm slurm_colour: "):
+        Cluster(tmp_path, {"slurm_colour": "red"}, 1, "local")
+
+
+def test_the_extra_for_clusters_is_named(plan, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    said = refused("compare", plan, "--out", tmp_path / "out", "--executor", "submitit")
+    assert said == (
+        "--executor submitit needs packages that are not installed; install them with: pip install 'snn-anml[cluster]'."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="there is a SLURM here")
+def test_jobs_through_submitit_give_the_same(compared, copied, plan):
+    """The local executor of submitit, which takes the place of a cluster's queue."""
+    pytest.importorskip("submitit", reason="the extra cluster is not installed")
+    shutil.rmtree(copied / "runs" / "spiking")
+    parameters = "--executor", "submitit", "--slurm", "timeout_min=10", "partition=any"
+    said = snn_anml("compare", plan, "--out", copied, *parameters)
+    assert said.code == 0, said
+    assert results(copied) == results(compared)
+    assert any((copied / "submitit").iterdir())
+    assert os.environ.get("SUBMITIT_EXECUTOR") is None
