@@ -1,6 +1,7 @@
 """Comparison files: what is read from them, and every mistake in one sentence."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from snn_anml.errors import UserError
 from tests.cli_helpers import write_yaml
 from tests.compare_helpers import COMPARISON, SETTINGS
 
+CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
 SWEEP = {"setting": "train.spike_weight", "arm": "spiking", "values": [0, 0.03], "seeds": [4]}
 
 
@@ -41,6 +43,16 @@ def refusal(*paths, **options):
 
 
 # --- what is read
+
+
+def test_the_comparisons_that_come_with_it_are_valid():
+    demo = read_comparison([CONFIGS / "compare_demo.yaml"])
+    assert {(job.arm, job.seed) for job in demo.jobs} == {(a, s) for a in ("spiking", "twin", "no-nm") for s in (0, 1)}
+    omniglot = read_comparison([CONFIGS / "omniglot_600.yaml"])
+    assert omniglot.reference == "twin"
+    assert omniglot.quantised_bits("twin") == (8, 3)
+    assert {arm.config.train.warm_steps + arm.config.train.meta_steps for arm in omniglot.arms} == {9000}
+    assert omniglot.arms[0].config.meta_test.milestones == (10, 50, 75, 100, 200, 300, 400, 500, 600)
 
 
 def test_arms_share_settings_and_have_their_own(file):

@@ -22,7 +22,8 @@ from snn_anml.config import (
 )
 from snn_anml.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "experiments" / "configs").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[1] / "experiments" / "configs").glob("*.yaml"))
+CONFIGS = [path for path in FILES if "arms" not in yaml.safe_load(path.read_text(encoding="utf-8"))]
 SECTIONS = {
     "data": DataConfig,
     "network": NetworkConfig,

@@ -154,7 +154,7 @@ def test_resumed_training_ends_with_the_same_weights_bit_for_bit(tmp_path, meta,
 
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_slots_are_the_first_outputs_and_the_loss_is_on_the_queries(order, monkeypatch):
-    monkeypatch.setattr("snn_anml.meta.whole_network.pictures", lambda *which: pictures(*which).double())
+    monkeypatch.setattr("snn_anml.meta.stage.pictures", lambda *which: pictures(*which).double())
     meta = MetaConfig(**{**vars(MAML), "order": order})
     learner, stage = setup(meta, modulation="none")
     model = learner.model.double()
