@@ -161,6 +161,18 @@ def test_arms_that_are_alike_are_seldom_told_apart(results):
     assert claimed / 150 <= 0.09  # 0.05 is promised; this is two standard errors above
 
 
+def test_draws_that_agree_are_one_value(results):
+    means = np.array([0.70, 0.71, 0.73])
+    spiking, twin = (np.repeat(x[:, None], 10, axis=1) for x in (means + np.array((0.05, 0.06, 0.055)), means))
+    (one,) = family(of_two(results, spiking, twin), "strict")
+    assert (one.difference.seeds, one.difference.values) == (3, 3)
+    assert one.wilcoxon == 0.25
+    assert one.p == one.seeds_p < 0.01
+    assert one.verdict is Verdict.ABOVE
+    (alone,) = family(of_two(results, spiking[:1], twin[:1]), "strict")
+    assert alone.verdict is Verdict.UNDECIDED
+
+
 def test_networks_that_differ_do_not_make_a_claim_on_training(results):
     rng = np.random.default_rng(7)
     twin = 0.7 + rng.normal(0, 0.01, (3, 10))

@@ -172,7 +172,7 @@ def test_within_needs_every_interval_inside():
         (made((0.01, -0.01, 0.03), (-0.02, 0.04), 0.2), Verdict.NOT_SHOWN, "no difference is shown"),
         (made((0.03, 0.01, 0.05), (-0.01, 0.07), 0.002), Verdict.UNDECIDED, "other trainings may turn it round"),
         (made((0.03, -0.001, 0.05), (0.01, 0.05), 0.002), Verdict.UNDECIDED, "an interval holds zero"),
-        (made((0.03, 0.01, 0.05), (0.005, 0.055), 0.25, pairs=3), Verdict.UNDECIDED, "so few pairs"),
+        (made((0.03, 0.01, 0.05), (0.005, 0.055), 0.25, pairs=4), Verdict.UNDECIDED, "so few pairs"),
         (made((0.03, 0.01, 0.05), (0.01, 0.05), 0.002, pairs=9, family=20), Verdict.UNDECIDED, "cannot reach"),
     ],
 )
@@ -184,6 +184,13 @@ def test_a_sentence_says_what_its_numbers_carry(comparison, verdict, said):
     if verdict not in (Verdict.ABOVE, Verdict.BELOW):
         assert "above" not in sentence(comparison)
         assert "below" not in sentence(comparison)
+
+
+def test_one_value_a_seed_is_judged_by_the_test_over_seeds():
+    one = replace(made((0.03, 0.01, 0.05), (0.005, 0.055), 0.25, pairs=3), seeds_holm=0.02)
+    assert one.verdict is Verdict.ABOVE
+    assert "one value a seed, Holm p = 0.020" in sentence(one)
+    assert replace(one, seeds_holm=0.2).verdict is Verdict.NOT_SHOWN
 
 
 def test_one_seed_speaks_of_two_networks_only():

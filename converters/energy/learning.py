@@ -37,11 +37,11 @@ UNSUITED = tuple(integer(bits).name for bits in range(1, 9))
 OUTPUT_LAYER = "head"
 """The part of a network's counts that is no part of its features."""
 
-_LEAVES_OUT = (
+LEAVES_OUT = (
     "comparisons, addresses, traffic of the features and errors of the drawing at hand, that of the network where its "
     "memory-aware estimate is not given"
 )
-_CHIP_LEAVES_OUT = (
+CHIP_LEAVES_OUT = (
     "learning on the chip, which its published constants do not price: every operation is charged as a synaptic "
     "operation with the access to its weight, and writes cost nothing more"
 )
@@ -107,7 +107,7 @@ class LearningEnergy:
     @property
     def leaves_out(self) -> str:
         """What the estimate does not contain."""
-        own = [self.device.leaves_out, _LEAVES_OUT] + [_CHIP_LEAVES_OUT] * (self.device.kind == "chip")
+        own = [self.device.leaves_out, LEAVES_OUT] + [CHIP_LEAVES_OUT] * (self.device.kind == "chip")
         return "; ".join(own)
 
 

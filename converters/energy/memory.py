@@ -25,7 +25,7 @@ from snn_anml.errors import UserError
 LEMAIRE = "Lemaire et al. 2022 (ICONIP, arXiv 2210.13107)"
 ADDRESSING = DEVICES["cmos45-int32"]
 
-_LEAVES_OUT = (
+LEAVES_OUT = (
     "control, routing, clock and static power; comparisons, maxima and rounding, the encoding and the mean of the "
     "readout; caches, reuse of a value within a layer and several values in one access, from which formal layers would "
     "gain most; zeros that formal layers might skip; what fewer bits than float32 do to accuracy"
@@ -112,7 +112,7 @@ class MemoryEstimate:
     @property
     def leaves_out(self) -> str:
         """What the estimate does not contain."""
-        return _LEAVES_OUT
+        return LEAVES_OUT
 
     def by_part(self) -> dict[str, float]:
         """J per inference of every network, such as `pln` and `nm`."""

@@ -63,14 +63,29 @@ class Comparison:
     family: int = 1
 
     @property
+    def one_value_a_seed(self) -> bool:
+        """One draw a seed, or draws that all agree: then the test over seeds is the one to ask."""
+        return 1 < self.difference.seeds == self.difference.values
+
+    @property
+    def p(self) -> float:
+        """Corrected p-value of the test that the verdict rests on."""
+        return self.seeds_holm if self.one_value_a_seed and self.seeds_holm is not None else self.wilcoxon_holm
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the signed-rank test could not reach the level, whatever the pairs show."""
+        return not self.one_value_a_seed and statistics.smallest_p(self.difference.values) * self.family > LEVEL
+
+    @property
     def verdict(self) -> Verdict:
-        """A difference counts where the corrected test over pairs and both intervals agree on it.
+        """A difference counts where the corrected test and both intervals agree on it.
 
         Undecided: too few pairs for the test to find anything, or a test that finds what the intervals do not.
         """
-        if statistics.smallest_p(self.difference.values) * self.family > LEVEL:
+        if self.too_few:
             return Verdict.UNDECIDED
-        if self.wilcoxon_holm > LEVEL:
+        if self.p > LEVEL:
             return Verdict.NOT_SHOWN
         intervals = [i for i in (self.difference.bounds, self.seed_interval) if i is not None]
         if all(low > 0 for low, _ in intervals):
@@ -98,6 +113,10 @@ def compare(results: Results, first: Arm, second: Arm, protocol: str, head: str,
     a, b = (pairs[name].to_numpy(np.float64) for name in ("test_accuracy", "test_accuracy_other"))
     # Sums of fractions: what is equal in decimals may differ in the last bit, and a tie is then none.
     pairs["difference"] = np.round(a - b, 12)
+    if (pairs.groupby("seed")["difference"].nunique() == 1).all():
+        # A head that does not depend on the order of the classes: ten draws that agree are one value, not ten.
+        pairs = pairs.groupby("seed", as_index=False).mean()
+        a, b = (pairs[name].to_numpy(np.float64) for name in ("test_accuracy", "test_accuracy_other"))
     by_seed = groups(pairs, "difference")
     p, u = statistics.wilcoxon(pairs["difference"].to_numpy()), statistics.mann_whitney(a, b)
     interval, seeds = statistics.bootstrap(by_seed), statistics.over_seeds(by_seed)
@@ -155,7 +174,7 @@ def sentence(one: Comparison, margin: float | None = None) -> str:
         said = f"{networks}{a} is {verdict.value} {b} ({numbers})"
     elif verdict is Verdict.NOT_SHOWN:
         said = f"between {a} and {b} no difference is shown ({numbers}), which does not say that there is none"
-    elif statistics.smallest_p(one.difference.values) * one.family > LEVEL:
+    elif one.too_few:
         said = (
             f"between {a} and {b} the data do not decide ({numbers}): so few pairs among {one.family} comparisons "
             "cannot reach the level, whatever they show"
@@ -180,7 +199,8 @@ def _numbers(one: Comparison) -> str:
     if one.seed_interval is not None:
         low, high = one.seed_interval
         text += f", over {d.seeds} seeds [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{text}, {d.values} pairs, Holm {p_text(one.wilcoxon_holm)}"
+    values = "one value a seed" if one.one_value_a_seed else "1 pair" if d.values == 1 else f"{d.values} pairs"
+    return f"{text}, {values}, Holm {p_text(one.p)}"
 
 
 def _equivalence(one: Comparison, margin: float) -> str:

@@ -95,12 +95,12 @@ def sources(results: Results) -> list[tuple[str, str, str, str]]:
 
 def _left_out(table: str, device: Device | None) -> str:
     if table == "memory":
-        return memory._LEAVES_OUT
+        return memory.LEAVES_OUT
     if device is None:
         return DASH
     if table == "learning":
-        of_chips = (learning._CHIP_LEAVES_OUT,) if device.kind == "chip" else ()
-        return "; ".join((device.leaves_out, learning._LEAVES_OUT, *of_chips))
+        of_chips = (learning.CHIP_LEAVES_OUT,) if device.kind == "chip" else ()
+        return "; ".join((device.leaves_out, learning.LEAVES_OUT, *of_chips))
     return device.leaves_out
 
 

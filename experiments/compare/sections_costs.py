@@ -79,8 +79,10 @@ def break_even(results: Results, keep: Keep, folder: Path) -> Section:
 
 
 BREAK_EVEN = (
-    "Break-even assumes that all neurons spike more or less often in proportion. Sensitivity moves each constant over "
-    "its range, published where there is one and otherwise a factor of two either way, alone and all together."
+    "Break-even assumes that all neurons spike more or less often in proportion. None: the device does not charge by "
+    "the spike, or the arm costs more even without one. A rate above T is never reached: the arm costs less at any. "
+    "Sensitivity moves each constant over its range, published where there is one and otherwise a factor of two either "
+    "way, alone and all together."
 )
 
 

@@ -11,6 +11,8 @@ from experiments.compare.table_files import ResultTable
 from experiments.compare.tables_accuracy import spikes_per_neuron
 from experiments.report.tables import DASH
 
+OF_TWIN = (("cmos45-fp32", "cmos45-fp32"), ("memory-exact", "memory-exact"), ("loihi", "arm"))
+"""Pairs of devices on which the summary sets an arm against the twin."""
 OF_LEARNING = ("cmos45-fp32", "loihi", "arm")
 """Devices on which the cost of learning is shown."""
 
@@ -20,16 +22,24 @@ def summary(results: Results) -> ResultTable | None:
     shown = focus(results)
     if not shown:
         return None
+    found_ratios = {(r.arm, r.device, r.comparator_device): r for r in ratios(results) if r.comparator == results.twin}
+    of_twin = [pair for pair in OF_TWIN if any(key[1:] == pair for key in found_ratios)]
     cells, values = [], []
     for arm in results.arms:
         found = [energy(results, arm, device) for device in shown]
         if any(i is not None for i in found):
             spikes = number(spikes_per_neuron(results, arm.name)) if arm.spiking else DASH
-            cells.append((arm.label, spikes, *(joules(i) for i in found)))
+            its = (found_ratios.get((arm, *pair)) for pair in of_twin)
+            times = (DASH if r is None else bracketed((r.value, r.low, r.high)) for r in its)
+            cells.append((arm.label, spikes, *(joules(i) for i in found), *times))
             for device, i in zip(shown, found, strict=True):
                 values.append({"arm": arm.name, "form": arm.form, "device": device} | as_columns(i, "joules"))
-    title = "Modelled energy of one inference, encoding, NM network and gates included"
-    columns = ("arm", "spikes per neuron", *shown)
+    title = (
+        "Modelled energy of one inference, encoding, NM network and gates included; and its ratio to that of the twin "
+        "in float32, [over the ranges of the constants]"
+    )
+    over = (f"{device} / twin" if device == other else f"{device} / twin on {other}" for device, other in of_twin)
+    columns = ("arm", "spikes per neuron", *shown, *over)
     return ResultTable("summary_energy", title, columns, tuple(cells), pd.DataFrame(values), 1)
 
 
@@ -83,7 +93,7 @@ def ratio_table(results: Results) -> ResultTable | None:
     )
     title = "Ratio of modelled energies, [over the ranges of the constants]"
     columns = ("arm", "device", "comparator", "its device", "ratio")
-    return ResultTable("ratios", title, columns, cells, results.tables["sensitivity"], 4)
+    return ResultTable("ratios", title, columns, cells, results.tables["sensitivity"], 4, closed=True)
 
 
 def break_even(results: Results) -> ResultTable | None:
@@ -96,7 +106,7 @@ def break_even(results: Results) -> ResultTable | None:
     for (name, form, device), its in rows.groupby(["arm", "form", "device"], sort=False):
         if name in titles:
             known = its.dropna(subset=["break_even_rate"])
-            even = number(interval_of(known, "break_even_rate")) if len(known) else "none: dearer without a spike"
+            even = number(interval_of(known, "break_even_rate")) if len(known) else "none"
             cells.append((titles[name], f"twin, {form}", device, number(interval_of(its, "spike_rate")), even))
     title = "Break-even: spikes per neuron and inference at which both cost the same (modelled)"
     columns = ("arm", "against", "device", "measured spike rate", "break-even rate")
