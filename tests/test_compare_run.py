@@ -296,6 +296,16 @@ def test_a_comparison_on_its_way_can_be_reported(copied, plan, monkeypatch):
     assert there.isdisjoint({"energy", "activity", "sensitivity", "break_even"})
 
 
+def test_results_without_their_runs_stay_and_can_be_reported(copied, plan):
+    """As they are published: without the run folders, whose weights are large."""
+    before = contents(copied / "results")
+    shutil.rmtree(copied / "runs")
+    said = snn_anml("compare", "--out", copied, "--report-only")
+    assert said.code == 0
+    assert "Report: " in said.out
+    assert contents(copied / "results") == before
+
+
 def test_a_table_without_rows_is_no_file(tmp_path, plan):
     assert collect(CompareFolder(tmp_path), read_comparison([plan])) == []
     assert contents(tmp_path) == {}

@@ -56,7 +56,10 @@ class Form(NamedTuple):
 
 
 def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
-    """Writes every long table that has a row, and takes away those that have none; returns the names of the former."""
+    """Writes every long table that has a row, and takes away those that have none; returns the names of the former.
+
+    Where no run was begun, the tables are all there is, as of results that were published without the runs: they stay.
+    """
     forms = list(_forms(folder, comparison))
     tables: dict[str, tuple[Sequence[str], Iterable[Mapping[str, Any]]]] = {
         "accuracy": ((*KEYS, *ACCURACY), _rows(forms, "meta_test")),
@@ -70,6 +73,8 @@ def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
         "measured": (_columns(meter.CSV_COLUMNS), _rows(forms, "measured")),
         "runs": (RUNS, _runs(folder, forms)),
     }
+    if not forms:
+        return [name for name in tables if folder.table(name).exists()]
     written = []
     for name, (columns, rows) in tables.items():
         rows = [{column: row[column] for column in columns} for row in rows]
