@@ -172,6 +172,22 @@ def test_modelled_joules_of_training_and_none_measured_without_a_meter(compared)
         assert row["note"].startswith(NO_METER) == (not row["joules"])
 
 
+def test_learning_has_an_output_for_every_class_to_come_and_pays_for_the_traffic_of_the_network(compared):
+    """Traffic: that of every drawing's inference without its head, by the memory-aware model with exact counts."""
+    found = [row for row in rows(compared, "learning") if row["form"] == "float32"]
+    assert {(row["known"], row["outputs"]) for row in found} == {("1", "10"), ("4", "10"), ("9", "10")}
+    for row in found:
+        if (row["device"], row["item"]) == ("cmos45-fp32", "features"):
+            accesses = sum(
+                float(layer["joules_memory"])
+                for layer in rows(compared, "memory")
+                if all(layer[key] == row[key] for key in ("arm", "form", "seed"))
+                and layer["accounting"] == "exact"
+                and layer["part"] != "head"
+            )
+            assert float(row["joules_memory"]) == pytest.approx(int(row["shots"]) * accesses) != 0
+
+
 def test_each_run_has_its_log(compared):
     said = (compared / "runs" / "spiking" / "seed-0" / "job.log").read_text()
     assert [line.split(": ")[-1] for line in said.splitlines() if "spiking, seed 0: " in line] == [
