@@ -1,4 +1,5 @@
-"""The conventional twin with weights and activations of few bits: the fair rival of a spiking network.
+"""Networks with weights and activations of few bits: the conventional twin, as the fair rival of a spiking network, and
+a spiking network of 8 bits, as a fair partner of that rival.
 
 Rounded after training, with steps chosen on drawings of meta-training classes, and then meta-tested like any other
 network: its accuracy is measured and not assumed. Drawings of the meta-test choose nothing.
@@ -64,11 +65,12 @@ def run_quantised(
     """Quantises the trained network of `folder`, meta-tests it, and counts its operations; nothing where that is done.
 
     Every weight of the graph has `bits` bits, and so has every activation and gate. The picture keeps its 8 bits, and
-    biases are float32, as sums are. So are the weights of a head while it learns; it answers with rounded ones.
+    biases are float32, as sums and membranes are. So are the weights of a head while it learns; it answers with rounded
+    ones.
 
     Args:
         config: of the run.
-        folder: of the run, of a network without spikes.
+        folder: of the run.
         data: of the run.
         bits: 2 to 8.
         console: where progress is shown.
@@ -79,10 +81,8 @@ def run_quantised(
 
     Raises:
         FileNotFoundError: the run is not trained.
-        UserError: a spiking network, published layers, other bits, or features that are all zero.
+        UserError: published layers, other bits, or features that are all zero.
     """
-    if config.network.neuron != "relu":
-        raise UserError(f"The network of {folder.path} spikes; quantise its conventional twin (network.neuron: relu).")
     if bits not in range(2, 9):
         raise UserError(f"bits = {bits}; a network is quantised to a whole number from 2 to 8.")
     place = quantised_folder(folder, bits)
@@ -90,8 +90,8 @@ def run_quantised(
         return place
     start = time.perf_counter()
     drawings = calibration_drawings(data, config.seed)
-    graph = converters.quantize_weights(converters.from_torch(pipeline.load_anml(folder)), bits)
-    graph = converters.quantize_activations(graph, bits, drawings)
+    graph = converters.quantize_weights(pipeline.to_graph(pipeline.load_anml(folder)), bits)
+    graph = converters.quantize_activations(graph, bits, drawings, config.seed)
     with StageBar.show(f"meta-test with {bits} bits", console) as bar:
         features, selection = _features(graph, config, folder, data, bar)
         workers = pipeline.meta_test_workers(config, workers)
@@ -138,8 +138,9 @@ class _Features:
         """As it always is."""
 
     def activity(self, x: Tensor, generator: torch.Generator) -> Activity:
-        """What the head reads; pictures of a conventional network are not encoded, so that nothing is drawn."""
-        features = self._simulator.run(x).source(self._name).mean(1)
+        """What the head reads."""
+        seed = int(torch.randint(2**31, (), generator=generator))  # of a rate encoding
+        features = self._simulator.run(x, seed).source(self._name).mean(1)
         return Activity(torch.from_numpy(features), [], [], [])
 
 
@@ -178,12 +179,9 @@ def _write_energy(
     place: RunFolder, graph: Graph, config: RunConfig, data: pipeline.Data, classes: np.ndarray, bits: int
 ) -> None:
     """energy.csv and memory.csv of as many held-out drawings as `export.samples` says."""
-    x, _ = pipeline.held_out_drawings(config, data, classes, config.export.samples)
-    counts = packed(energy.count(graph, converters.simulate(graph, x, "torch")), graph, bits)
+    counts = count_operations(graph, config, data, classes, bits)
     form = f"int{bits}"
-    # Below 8 bits no price is published: that of 8 bounds it from above.
-    estimates = [energy.estimate(counts, device) for device in dict.fromkeys((integer(8), integer(bits)))]
-    rows = [row for one in estimates for row in energy.csv_rows(one, form)]
+    rows = [row for device in prices(config, bits) for row in energy.csv_rows(energy.estimate(counts, device), form)]
     pipeline.write_csv(place.energy, energy.CSV_COLUMNS, rows)
     with_memory = [
         memory.estimate_memory(graph, counts, accounting=accounting, device=integer(bits), bits=bits)
@@ -191,6 +189,24 @@ def _write_energy(
     ]
     rows = [row for one in with_memory for row in memory.csv_rows(one, form)]
     pipeline.write_csv(place.memory, memory.CSV_COLUMNS, rows)
+
+
+def prices(config: RunConfig, bits: int) -> list[energy.Device]:
+    """Devices on which a network of `bits` bits is priced.
+
+    Below 8 bits no price is published: that of 8 bounds it from above. Membranes need more bits than weights: a
+    spiking network of which everything has 32 bounds it from above.
+    """
+    spiking = config.network.neuron == "lif"
+    return list(dict.fromkeys((integer(8), integer(bits), *([integer(32)] if spiking else []))))
+
+
+def count_operations(
+    graph: Graph, config: RunConfig, data: pipeline.Data, classes: np.ndarray, bits: int
+) -> energy.Counts:
+    """The counts of a quantised graph on as many held-out drawings of `classes` as `export.samples` says."""
+    x, _ = pipeline.held_out_drawings(config, data, classes, config.export.samples)
+    return packed(energy.count(graph, converters.simulate(graph, x, "torch", config.seed)), graph, bits)
 
 
 def packed(counts: energy.Counts, graph: Graph, bits: int) -> energy.Counts:

@@ -25,7 +25,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "no_nm": {"neuron": "lif", "modulation": "none"},
 }
 TITLES = {"spiking": "spiking, spiking NM", "twin": "conventional twin", "no_nm": "spiking, no NM & 50 %_less"}
-FORMS = {"spiking": ("float32",), "twin": ("float32", "int8", "int3"), "no_nm": ("float32",)}
+FORMS = {"spiking": ("float32", "int8"), "twin": ("float32", "int8", "int3"), "no_nm": ("float32",)}
 LAYERS = (("encode", "encoder"), ("pln.conv1", "pln"), ("pln.lif1", "pln"), ("nm.conv1", "nm"), ("head", "head"))
 VALUES = (0, 0.03, 0.3)
 
@@ -173,23 +173,28 @@ def _activity(rng: np.random.Generator, arm: str, form: str, seed: int) -> list[
 
 def _sensitivity(arms: Mapping[str, float]) -> list[dict[str, Any]]:
     rows = []
-    pairs = [("cmos45-fp32", "float32", "cmos45-fp32", 0.2), ("cmos45-fp32", "int8", "cmos45-int8", 4.0)]
-    pairs += [("cmos45-fp32", "int3", "cmos45-int3-extrapolated", 9.0), ("loihi", "float32", "arm", 0.01)]
-    pairs += [("memory-exact", "float32", "memory-exact", 0.9)]
+    pairs = [("float32", "cmos45-fp32", "float32", "cmos45-fp32", 0.2)]
+    pairs += [("float32", "cmos45-fp32", "int8", "cmos45-int8", 4.0)]
+    pairs += [("float32", "cmos45-fp32", "int3", "cmos45-int3-extrapolated", 9.0)]
+    pairs += [("float32", "loihi", "float32", "arm", 0.01), ("float32", "memory-exact", "float32", "memory-exact", 0.9)]
+    pairs += [("int8", "cmos45-int8", "int8", "cmos45-int8", 0.3), ("int8", "cmos45-int32", "int8", "cmos45-int8", 3.0)]
     for arm in arms:
-        for device, form, other, ratio in pairs if arm != "twin" else ():
+        for own, device, form, other, ratio in pairs if arm != "twin" else ():
+            if own not in FORMS[arm]:
+                continue
             for constant, factor in (("add", 1.2), ("multiply", 1.5), ("all together", 2.0)):
                 ends = {"low": "", "high": ""} if constant == "all together" else {"low": 1e-12, "high": 4e-12}
-                which = {"arm": arm, "reference": "twin", "form": form, "device": device, "reference_device": other}
+                which = {"arm": arm, "form": own, "reference": "twin", "reference_form": form}
+                which |= {"device": device, "reference_device": other}
                 values = {"ratio": ratio, "ratio_low": ratio / factor, "ratio_high": ratio * factor}
                 rows.append(which | {"constant": constant} | ends | values)
     return rows
 
 
 def _break_even(arm: str, form: str, seed: int) -> list[dict[str, Any]]:
-    own = {"arm": arm, "seed": seed, "spike_rate": 0.15 + 0.01 * seed}
+    own = _keys(arm, form, seed) | {"spike_rate": 0.15 + 0.01 * seed}
     evens = {("float32", "cmos45-fp32"): 0.8, ("int8", "cmos45-fp32 / cmos45-int8"): 0.05, ("int3", "memory-exact"): ""}
-    return [own | {"form": f, "device": d, "break_even_rate": even} for (f, d), even in evens.items()]
+    return [own | {"reference_form": f, "device": d, "break_even_rate": even} for (f, d), even in evens.items()]
 
 
 def _measured(arm: str, form: str, seed: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Comparison files: what is read from them, and every mistake in one sentence."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_comparisons_that_come_with_it_are_valid():
     omniglot = read_comparison([CONFIGS / "omniglot_600.yaml"])
     assert omniglot.reference == "twin"
     assert omniglot.quantised_bits("twin") == (8, 3)
-    assert {arm.config.train.warm_steps + arm.config.train.meta_steps for arm in omniglot.arms} == {9000}
+    assert {arm.config.train.warm_steps + arm.config.train.meta_steps for arm in omniglot.arms} == {5000}
     assert omniglot.arms[0].config.meta_test.milestones == (10, 50, 75, 100, 200, 300, 400, 500, 600)
 
 
@@ -110,10 +111,29 @@ def test_a_list_is_a_value_like_any_other(file):
     assert [point.config.network.widths for point in found.sweeps[0].points] == [(4, 8), (6, 8)]
 
 
+def test_a_point_with_the_settings_of_a_run_is_that_run(file):
+    steps = {**SWEEP, "setting": "network.steps", "values": [2, 3], "seeds": [0, 4]}  # the arm has 3, and seed 0
+    again = {**SWEEP, "setting": "network.threshold", "values": [0.5, 0.7], "seeds": [4]}  # and a threshold of 0.5
+    found = read_comparison([file(sweeps={"steps": steps, "threshold": again})])
+    new = [("steps=2", 0), ("steps=2", 4), ("steps=3", 4), ("threshold=0.7", 4)]
+    assert [(job.arm, job.seed) for job in found.jobs] == [("spiking", 0), ("twin", 0), *new]
+    for point, seed, run in (("steps=3", 0, "spiking"), ("threshold=0.5", 4, "steps=3"), ("steps=2", 4, "steps=2")):
+        assert (found.job(point, seed).arm, found.job(point, seed).seed) == (run, seed)
+
+
 def test_the_reference_is_quantised_to_8_bits_and_to_as_many_as_spike_counts_fill(file):
     found = read_comparison([file(arms__long={"settings": {"network": {"steps": 8}}})])
     assert found.quantised_bits("twin") == (8, 4, 2)  # 0..8 are nine values, 0..3 four
-    assert found.quantised_bits("spiking") == ()
+
+
+def test_a_spiking_arm_that_stands_first_is_quantised_to_8_bits(file):
+    found = read_comparison([file(arms__long={"settings": {"network": {"steps": 8}}})])
+    assert [(arm.name, found.quantised_bits(arm.name)) for arm in found.arms if arm.spiking] == [
+        ("long", (8,)),
+        ("spiking", ()),
+    ]
+    alone = replace(found, reference=None)
+    assert [alone.quantised_bits(arm.name) for arm in alone.arms] == [(), (), ()]
 
 
 def test_what_is_written_is_read_as_the_same(file, tmp_path):

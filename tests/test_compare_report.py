@@ -21,7 +21,15 @@ from experiments.compare.figures_accuracy import curves
 from experiments.compare.figures_energy import front
 from experiments.compare.figures_rows import spikes
 from experiments.compare.folder import CompareFolder
-from experiments.compare.joule_rows import ARITHMETIC, MEMORY_AWARE, energy, ratio_sentence, ratios, sources
+from experiments.compare.joule_rows import (
+    ARITHMETIC,
+    MEMORY_AWARE,
+    energy,
+    headline_ratios,
+    ratio_sentence,
+    ratios,
+    sources,
+)
 from experiments.compare.page import write_comparison
 from experiments.compare.results import read_results
 from experiments.compare.table_files import ResultTable, html_text, latex, latex_text, markdown_text
@@ -56,7 +64,8 @@ def arm(results, label):
 
 
 def test_arms_are_those_of_the_plan_with_the_forms_of_the_reference(results):
-    labels = ["spiking, spiking NM", "conventional twin", "conventional twin, int8", "conventional twin, int3"]
+    labels = ["spiking, spiking NM", "spiking, spiking NM, int8"]
+    labels += ["conventional twin", "conventional twin, int8", "conventional twin, int3"]
     assert [one.label for one in results.arms] == [*labels, TITLES["no_nm"]]
     assert results.main.name == "spiking"
     assert results.twin.label == "conventional twin"
@@ -87,30 +96,47 @@ def test_energies_are_sums_of_layers_and_means_over_seeds(results):
         assert energy(results, one, ARITHMETIC).mean == pytest.approx(its.groupby("seed").joules.sum().mean())
         assert energy(results, one, device) == energy(results, one, ARITHMETIC)
     memory = pd.read_csv(results.folder.table("memory"))
-    exact = memory[(memory.arm == "spiking") & (memory.accounting == "exact")]
+    float32 = memory[(memory.arm == "spiking") & (memory.form == "float32")]
+    exact = float32[float32.accounting == "exact"]
     assert energy(results, results.main, MEMORY_AWARE).mean == pytest.approx(exact.groupby("seed").joules.sum().mean())
     assert energy(results, arm(results, "conventional twin, int8"), "loihi") is None
 
 
 def test_spikes_per_neuron_are_of_all_neurons_together(results):
     raw = pd.read_csv(results.folder.table("activity"))
-    its = raw[raw.arm == "spiking"].groupby("seed")
+    its = raw[(raw.arm == "spiking") & (raw.form == "float32")].groupby("seed")
     expected = (its.spikes.sum() / its.neurons.sum()).mean()
     assert spikes_per_neuron(results, "spiking").mean == pytest.approx(expected)
     assert spikes_per_neuron(results, "twin") is None
 
 
 def test_ratios_range_over_all_constants_together(results):
-    found = {(r.arm.name, r.device, r.comparator.form): r for r in ratios(results)}
-    like = found["spiking", "cmos45-fp32", "float32"]
+    found = {(r.arm.label, r.device, r.comparator.form): r for r in ratios(results)}
+    spiking = TITLES["spiking"]
+    like = found[spiking, "cmos45-fp32", "float32"]
     assert (like.value, like.low, like.high) == (0.2, 0.1, 0.4)
     assert ratio_sentence(like).endswith("less wherever the constants lie in their ranges.")
-    assert ratio_sentence(found["spiking", "cmos45-fp32", "int8"]).endswith(
+    assert ratio_sentence(found[spiking, "cmos45-fp32", "int8"]).endswith(
         "more wherever the constants lie in their ranges."
     )
-    assert ratio_sentence(found["spiking", "memory-exact", "float32"]).endswith(
+    assert ratio_sentence(found[spiking, "memory-exact", "float32"]).endswith(
         "the constants do not decide which takes less."
     )
+
+
+def test_quantised_arms_stand_beside_quantised_comparators(results):
+    def spoken_of(results):
+        return [(r.arm.form, r.device, r.comparator.form, r.comparator_device) for r in headline_ratios(results)]
+
+    floats = [("cmos45-fp32", "cmos45-fp32"), ("loihi", "arm"), ("memory-exact", "memory-exact")]
+    floats = [("float32", one, "float32", other) for one, other in floats]
+    integers = [("int8", one, "int8", "cmos45-int8") for one in ("cmos45-int8", "cmos45-int32")]
+    assert spoken_of(results) == floats + integers
+    rows = results.tables["sensitivity"]
+    without = replace(results, tables={**results.tables, "sensitivity": rows[rows.form == "float32"]})
+    others = [("int8", "cmos45-int8"), ("int3", "cmos45-int3-extrapolated")]
+    others = [("float32", "cmos45-fp32", form, device) for form, device in others]
+    assert spoken_of(without) == [floats[0], *others, *floats[1:]]
 
 
 def test_front_is_what_nothing_beats_in_both():
@@ -120,13 +146,15 @@ def test_front_is_what_nothing_beats_in_both():
 
 
 def test_claims_say_what_is_true(results, page):
-    found = {(one.first.name, one.second.label, one.head): one for one in family(results, "strict")}
+    found = {(one.first.label, one.second.label, one.head): one for one in family(results, "strict")}
+    spiking, no_nm = TITLES["spiking"], TITLES["no_nm"]
     for head in HEADS:
-        assert found["spiking", TITLES["no_nm"], head].verdict is Verdict.ABOVE
-        assert found["no_nm", "conventional twin", head].verdict is Verdict.BELOW
-        assert found["spiking", "conventional twin, int3", head].verdict is Verdict.ABOVE
-    assert len(found) == len(HEADS) * 5
-    text = f"“{TITLES['spiking']}” is above “{TITLES['no_nm']}” (difference "
+        assert found[spiking, no_nm, head].verdict is Verdict.ABOVE
+        assert found[no_nm, "conventional twin", head].verdict is Verdict.BELOW
+        assert found[spiking, "conventional twin, int3", head].verdict is Verdict.ABOVE
+        assert (f"{spiking}, int8", "conventional twin, int8", head) in found
+    assert len(found) == len(HEADS) * 7
+    text = f"“{spiking}” is above “{no_nm}” (difference "
     assert text in page.words
     assert "takes 0.200 [0.100, 0.400] times the modelled energy of “conventional twin” on cmos45-fp32" in page.words
 
@@ -238,7 +266,7 @@ def test_figures_are_files_too(html, folder):
     expected |= {"sweep_lambda_accuracy", "sweep_lambda_energy", "accuracy_strict_sgd", "forgetting_paper_class-mean"}
     expected |= {"layers_spiking_float32_45-nm-arithmetic", "layers_twin_float32_memory-aware"}
     assert expected <= svg
-    assert any(name.startswith("sensitivity_loihi") for name in svg)
+    assert any(name.startswith("sensitivity_float32_loihi") for name in svg)
     content = (folder.figures / "spikes.pdf").read_bytes()
     assert content.startswith(b"%PDF")
     assert b"/FontFile2" in content

@@ -84,14 +84,15 @@ def test_every_table_has_its_rows(compared):
         *("accuracy", "energy", "memory", "learning", "training", "activity"),
         *("sensitivity", "break_even", "measured", "runs"),
     }
-    forms = [("spiking", "float32"), ("twin", "float32"), ("twin", "int8"), ("twin", "int2")]
+    floats = [("spiking", "float32"), ("twin", "float32")]
+    forms = [floats[0], ("spiking", "int8"), floats[1], ("twin", "int8"), ("twin", "int2")]
     for table in ("accuracy", "energy", "memory"):
         assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == forms
     for table in ("learning", "training", "measured"):
-        assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == forms[:2]
+        assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == floats
     accuracy = rows(compared, "accuracy")
     keys = {(row["arm"], row["form"], row["head"], row["classes"], row["draw"]) for row in accuracy}
-    assert len(keys) == len(accuracy) == 4 * 2 * 3 * 2
+    assert len(keys) == len(accuracy) == 5 * 2 * 3 * 2
 
 
 def test_rows_are_those_of_the_runs(compared):
@@ -109,14 +110,14 @@ def test_rows_are_those_of_the_runs(compared):
 def test_spikes_are_those_of_spiking_layers(compared):
     found = rows(compared, "activity")
     assert {(row["arm"], row["part"]) for row in found} == {("spiking", "pln")}
-    assert [int(row["neurons"]) for row in found] == [6 * 7 * 7, 8 * 4 * 4]
+    for form in ("float32", "int8"):
+        neurons = [int(row["neurons"]) for row in found if row["form"] == form]
+        assert neurons == [6 * 7 * 7, 8 * 4 * 4]
     for row in found:
         assert float(row["spikes_per_neuron"]) == float(row["spikes"]) / int(row["neurons"])
 
 
-def total(found, form, device):
-    arm = "spiking" if form == "spiking" else "twin"
-    form = "float32" if form == "spiking" else form
+def total(found, arm, form, device):
     return sum(
         float(row["joules"])
         for row in found
@@ -125,22 +126,30 @@ def total(found, form, device):
 
 
 @pytest.mark.parametrize(
-    ("device", "other", "form"),
-    [("loihi", "loihi", "float32"), ("loihi", "arm", "float32"), ("cmos45-fp32", "cmos45-int8", "int8")],
+    ("own", "device", "form", "other"),
+    [
+        ("float32", "loihi", "float32", "loihi"),
+        ("float32", "loihi", "float32", "arm"),
+        ("float32", "cmos45-fp32", "int8", "cmos45-int8"),
+        ("int8", "cmos45-int8", "int8", "cmos45-int8"),
+        ("int8", "cmos45-int32", "int2", "cmos45-int2-extrapolated"),
+    ],
 )
-def test_ratios_and_break_even_rates_are_those_of_the_energies(compared, device, other, form):
+def test_ratios_and_break_even_rates_are_those_of_the_energies(compared, own, device, form, other):
     energy = rows(compared, "energy")
-    spiking, twin = total(energy, "spiking", device), total(energy, form, other)
+    spiking, twin = total(energy, "spiking", own, device), total(energy, "twin", form, other)
+    forms, keys = (own, form), ("form", "reference_form")
     ratios = {
         float(row["ratio"])
         for row in rows(compared, "sensitivity")
-        if (row["device"], row["reference_device"], row["form"]) == (device, other, form)
+        if (row["device"], row["reference_device"], *(row[key] for key in keys)) == (device, other, *forms)
     }
     assert len(ratios) == 1
     assert ratios.pop() == pytest.approx(spiking / twin, rel=1e-9)
     label = device if device == other else f"{device} / {other}"
-    (even,) = (row for row in rows(compared, "break_even") if (row["device"], row["form"]) == (label, form))
-    activity = rows(compared, "activity")
+    its = (row for row in rows(compared, "break_even") if tuple(row[key] for key in keys) == forms)
+    (even,) = (row for row in its if row["device"] == label)
+    activity = [row for row in rows(compared, "activity") if row["form"] == own]
     rate = sum(float(row["spikes"]) for row in activity) / sum(int(row["neurons"]) for row in activity)
     assert float(even["spike_rate"]) == pytest.approx(rate)
     if even["break_even_rate"]:
@@ -191,7 +200,7 @@ def test_learning_has_an_output_for_every_class_to_come_and_pays_for_the_traffic
 def test_each_run_has_its_log(compared):
     said = (compared / "runs" / "spiking" / "seed-0" / "job.log").read_text()
     assert [line.split(": ")[-1] for line in said.splitlines() if "spiking, seed 0: " in line] == [
-        *("training", "meta-test", "export", "costs", "done")
+        *("training", "meta-test", "export", "costs", "8 bits", "done")
     ]
 
 
@@ -305,6 +314,7 @@ def test_an_interruption_ends_the_runs_first(copied, plan, monkeypatch):
 def test_a_comparison_on_its_way_can_be_reported(copied, plan, monkeypatch):
     shutil.rmtree(copied / "runs" / "twin")
     (copied / "runs" / "spiking" / "seed-0" / "energy.csv").unlink()
+    shutil.rmtree(copied / "runs" / "spiking" / "seed-0" / "quantised")
     monkeypatch.setattr(executors.Processes, "start", None)
     assert snn_anml("compare", "--out", copied, "--report-only").code == 0
     there = {path.stem for path in (copied / "results").iterdir()}

@@ -126,7 +126,7 @@ def test_the_same_network_on_the_same_device_has_a_ratio_of_one_whatever_it_cost
 def test_published_ranges_and_rows(networks):
     (_, counts), (_, others) = networks
     result = sensitivity(bill(estimate(counts, "loihi")), bill(estimate(others, "arm")))
-    rows = csv_rows(result, "spiking", "twin", "float32")
+    rows = csv_rows(result, "spiking", "int8", "twin", "float32")
     assert all(tuple(row) == CSV_COLUMNS for row in rows)
     by_name = {row["constant"]: row for row in rows}
     assert set(by_name) == {"loihi: synaptic operation", "loihi: neuron update", "arm: operation", ALL}

@@ -48,8 +48,9 @@ ALL = "all together"
 
 CSV_COLUMNS = (
     "arm",
-    "reference",
     "form",
+    "reference",
+    "reference_form",
     "device",
     "reference_device",
     "constant",
@@ -190,20 +191,24 @@ def sensitivity(first: Bill, second: Bill, ranges: Mapping[str, Range] = RANGES)
     return Sensitivity(first.device, second.device, first.total / second.total, tuple(rows))
 
 
-def csv_rows(result: Sensitivity, arm: str, reference: str, form: str) -> list[dict[str, str | float]]:
+def csv_rows(
+    result: Sensitivity, arm: str, form: str, reference: str, reference_form: str
+) -> list[dict[str, str | float]]:
     """Rows of `sensitivity.csv` with the columns `CSV_COLUMNS`, one per constant, the last for all together.
 
     Args:
         result: the ratio of `arm` to `reference`.
         arm: name of the network in question.
+        form: its numbers, such as `float32` or `int8`.
         reference: name of the network it is compared with.
-        form: of the reference, such as `float32` or `int8`.
+        reference_form: likewise.
     """
     return [
         {
             "arm": arm,
-            "reference": reference,
             "form": form,
+            "reference": reference,
+            "reference_form": reference_form,
             "device": result.device,
             "reference_device": result.reference_device,
             "constant": row.constant,

@@ -142,7 +142,8 @@ def corrected(family: Sequence[Comparison]) -> list[Comparison]:
 
 
 def family(results: Results, protocol: str) -> list[Comparison]:
-    """The comparisons of a table: for every head, the first arm against each other, and each against the twin.
+    """The comparisons of a table: for every head, the first arm against each other, and each against the twin; a
+    quantised form of the first arm against the same of the twin.
 
     All at the largest number of classes that the first arm has under this protocol.
     """
@@ -154,8 +155,15 @@ def family(results: Results, protocol: str) -> list[Comparison]:
     pairs = [(main, other) for other in results.arms if other != main]
     if twin is not None:
         pairs += [(other, twin) for other in results.arms if other.name not in (main.name, twin.name)]
+    pairs += [(a, b) for a in results.arms for b in results.arms if _same_few_bits(a, b, main, twin)]
     found = (compare(results, a, b, protocol, head, classes) for head in dict.fromkeys(rows["head"]) for a, b in pairs)
     return corrected([one for one in found if one is not None])
+
+
+def _same_few_bits(first: Arm, second: Arm, main: Arm, twin: Arm | None) -> bool:
+    """Whether these are the main arm and the twin in one quantised form."""
+    few_bits = first.form == second.form != main.form
+    return few_bits and twin is not None and (first.name, second.name) == (main.name, twin.name)
 
 
 def sentence(one: Comparison, margin: float | None = None) -> str:

@@ -34,12 +34,15 @@ ACCURACY = (
     "first_test_accuracy",
 )
 ACTIVITY = ("layer", "part", "neurons", "spikes", "spikes_per_neuron")
-BREAK_EVEN = ("arm", "seed", "form", "device", "spike_rate", "break_even_rate")
+BREAK_EVEN = (*KEYS, "reference_form", "device", "spike_rate", "break_even_rate")
 RUNS = ("arm", "seed", "folder", "config_sha256", "data_sha256", "git_commit", "trained_steps")
 
-# Pairs of devices that differ: a spiking network on a chip and a conventional one on a processor, float32 and integers.
+# Pairs of devices that differ: a spiking network on a chip and a conventional one on a processor; float32, integers
+# and the 32 bits that bound them, and integers.
 _PROCESSOR = {name: ("arm",) for name, one in energy.DEVICES.items() if one.kind == "chip" and one.spiking}
-_INTEGERS = {"cmos45-fp32": tuple(energy.integer(bits).name for bits in range(1, 9))}
+_INTEGERS = tuple(energy.integer(bits).name for bits in range(1, 9))
+_OF_FLOAT: dict[str, tuple[str, ...]] = {"cmos45-fp32": _INTEGERS}
+_OF_INTEGERS: dict[str, tuple[str, ...]] = {"cmos45-int8": _INTEGERS, "cmos45-int32": _INTEGERS}
 
 
 class Form(NamedTuple):
@@ -95,7 +98,8 @@ def _forms(folder: CompareFolder, comparison: Comparison) -> Iterator[Form]:
     """Every run that was begun, and its quantised forms, in the order of the comparison."""
     for arm in comparison.every_arm:
         for seed in arm.seeds:
-            run = folder.run(arm.name, seed)
+            job = comparison.job(arm.name, seed)
+            run = folder.run(job.arm, job.seed)
             if run.config.exists():
                 yield Form(arm.name, FLOAT, seed, run)
                 for bits in comparison.quantised_bits(arm.name):
@@ -123,9 +127,14 @@ def _activity(forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
                 yield {**row, **form.keys, "spikes_per_neuron": float(row["spikes"]) / float(row["neurons"])}
 
 
-def _pairs(own: Iterable[str], others: Collection[str], form: str) -> list[tuple[str, str]]:
-    """Devices on which an arm and a comparator in that form are set against each other."""
-    differing = _PROCESSOR if form == FLOAT else _INTEGERS
+def _pairs(form: str, own: Iterable[str], reference_form: str, others: Collection[str]) -> list[tuple[str, str]]:
+    """Devices on which an arm and a comparator are set against each other; integers against integers alone."""
+    if form == FLOAT:
+        differing = _PROCESSOR if reference_form == FLOAT else _OF_FLOAT
+    elif reference_form == FLOAT:
+        return []
+    else:
+        differing = _OF_INTEGERS
     return [(one, other) for one in own for other in others if one == other or other in differing.get(one, ())]
 
 
@@ -135,12 +144,12 @@ def _sensitivity(forms: Sequence[Form], comparison: Comparison) -> Iterator[Mapp
         return
     bills = _mean_bills(forms)
     comparators = {form: found for (arm, form), found in bills.items() if arm == comparison.reference}
-    for arm in comparison.arms:
-        own = bills.get((arm.name, FLOAT), {})
-        for form, found in comparators.items() if arm.name != comparison.reference else ():
-            for device, other in _pairs(own, found, form):
+    names = {arm.name for arm in comparison.arms} - {comparison.reference}
+    for (arm, form), own in bills.items():
+        for reference_form, found in comparators.items() if arm in names else ():
+            for device, other in _pairs(form, own, reference_form, found):
                 ratio = sensitivity(own[device], found[other])
-                yield from csv_rows(ratio, arm.name, comparison.reference, form)
+                yield from csv_rows(ratio, arm, form, comparison.reference, reference_form)
 
 
 def _mean_bills(forms: Iterable[Form]) -> dict[tuple[str, str], dict[str, Bill]]:
@@ -159,12 +168,11 @@ def _break_even(forms: Sequence[Form], comparison: Comparison) -> Iterator[dict[
     for own in forms:
         costs = read_spike_costs(own.folder)
         for rival, bills in rivals if costs else ():
-            for device, other in _pairs(costs, bills, rival.form) if rival.seed == own.seed else ():
+            for device, other in _pairs(own.form, costs, rival.form, bills) if rival.seed == own.seed else ():
                 even = break_even(costs[device], bills[other].total)
                 yield {
-                    "arm": own.arm,
-                    "seed": own.seed,
-                    "form": rival.form,
+                    **own.keys,
+                    "reference_form": rival.form,
                     "device": device if device == other else f"{device} / {other}",
                     "spike_rate": costs[device].rate,
                     "break_even_rate": "" if even is None else even,

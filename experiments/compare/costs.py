@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, get_args
 
 import converters
@@ -12,7 +13,7 @@ from converters.energy import head_counts, learning, memory, training
 from converters.energy.traffic import Accounting
 from experiments import pipeline
 from experiments.compare import shares
-from experiments.quantised import packed, quantised_folder
+from experiments.quantised import count_operations, prices, quantised_folder
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
 from snn_anml.meta import Learner, extract_features
@@ -39,25 +40,30 @@ def run_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data) -> None
     pipeline.write_csv(folder.memory, memory.CSV_COLUMNS, rows)
     pipeline.write_csv(folder.learning, learning.CSV_COLUMNS, _learning_rows(config, folder, data, counts, memories[0]))
     pipeline.write_csv(folder.training, training.CSV_COLUMNS, _training_rows(config, folder, counts))
-    shares.write_shares(folder, [energy.estimate(counts, device) for device in energy.DEVICES], memories)
-    shares.write_spike_costs(folder, graph, counts, ACCOUNTINGS)
+    models = _models(graph, energy.DEVICES.values())
+    shares.write_shares(folder, counts, models)
+    shares.write_spike_costs(folder, counts, models)
     pipeline.write_csv(folder.energy, energy.CSV_COLUMNS, pipeline.energy_rows(counts, network))
 
 
 def run_quantised_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data, bits: int) -> None:
-    """Counts the quantised form of a run once more, for what sensitivities are computed from."""
+    """Counts the quantised form of a run once more, for what sensitivities and break-even rates are computed from."""
     place = quantised_folder(folder, bits)
     graph = converters.load_graph(place.graph)
     _, classes = pipeline.exported(config, folder)
-    x, _ = pipeline.held_out_drawings(config, data, classes, config.export.samples)
-    counts = packed(energy.count(graph, converters.simulate(graph, x, "torch")), graph, bits)
-    prices = energy.integer(bits)
-    memories = [
-        memory.estimate_memory(graph, counts, accounting=accounting, device=prices, bits=bits)
-        for accounting in ACCOUNTINGS
-    ]
-    devices = dict.fromkeys((energy.integer(8), prices))
-    shares.write_shares(place, [energy.estimate(counts, device) for device in devices], memories)
+    counts = count_operations(graph, config, data, classes, bits)
+    models = _models(graph, prices(config, bits), device=energy.integer(bits), bits=bits)
+    shares.write_spike_costs(place, counts, models)
+    shares.write_shares(place, counts, models)
+
+
+def _models(graph: converters.Graph, devices: Iterable[energy.Device], **of_memory: Any) -> shares.Models:
+    """Devices, and the memory-aware model in both accountings."""
+    found: dict[str, Any] = {device.name: partial(energy.estimate, device=device) for device in devices}
+    for accounting in ACCOUNTINGS:
+        model = partial(memory.estimate_memory, graph, accounting=accounting, **of_memory)
+        found[f"memory-{accounting}"] = model
+    return found
 
 
 def seconds_of_training(folder: RunFolder) -> float:

@@ -79,9 +79,9 @@ def _dot_figure(
 def break_even(results: Results, folder: Path) -> Figure | None:
     """Break-even spike rates beside the measured ones; None where there is neither."""
     table, rates, evens = results.tables["break_even"], {}, {}
-    arms = {arm.name: arm for arm in reversed(results.arms)}  # the float32 form stands first and wins
-    for (name, form, device), its in table.groupby(["arm", "form", "device"], sort=False):
-        row, arm = f"{device}\nagainst {form}", arms.get(name)
+    arms = {(arm.name, arm.form): arm for arm in results.arms}
+    for (name, form, against, device), its in table.groupby(["arm", "form", "reference_form", "device"], sort=False):
+        row, arm = f"{device}\nagainst {against}", arms.get((name, form))
         known = interval_of(its.dropna(subset=["break_even_rate"]), "break_even_rate")
         rate = interval_of(its, "spike_rate")
         if arm is not None and known is not None and rate is not None:
@@ -118,7 +118,8 @@ def break_even(results: Results, folder: Path) -> Figure | None:
 def tornado(results: Results, ratio: Ratio, folder: Path) -> Figure | None:
     """How far each constant within its range moves a ratio of energies; None without constants."""
     rows = results.tables["sensitivity"]
-    keys = {"arm": ratio.arm.name, "reference": ratio.comparator.name, "form": ratio.comparator.form}
+    keys = {"arm": ratio.arm.name, "form": ratio.arm.form}
+    keys |= {"reference": ratio.comparator.name, "reference_form": ratio.comparator.form}
     keys |= {"device": ratio.device, "reference_device": ratio.comparator_device}
     for column, value in keys.items():
         rows = rows[rows[column] == value]
@@ -152,6 +153,6 @@ def tornado(results: Results, ratio: Ratio, folder: Path) -> Figure | None:
     title = f"{ratio.arm.label} on {ratio.device}, over {ratio.comparator.label} on {ratio.comparator_device}"
     words = "; ".join(f"{name}: {bracketed((ratio.value, low, high))}" for name, low, high in bars)
     caption = f"Ratio {bracketed((ratio.value, ratio.low, ratio.high))}; each bar moves one constant. {MODELLED}"
-    stem = f"sensitivity_{ratio.device}_{ratio.comparator.form}_{ratio.comparator_device}"
+    stem = f"sensitivity_{ratio.arm.form}_{ratio.device}_{ratio.comparator.form}_{ratio.comparator_device}"
     stem = "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in stem)
     return draw(paint, title, caption, words + ".", 1.1 + 0.2 * len(bars), files=folder / stem)

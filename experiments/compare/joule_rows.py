@@ -112,11 +112,13 @@ def _device(name: str) -> Device | None:
 def ratios(results: Results) -> list[Ratio]:
     """Every ratio of sensitivity.csv, with its range over all constants together where that was computed, or else the
     widest that one of them gives."""
-    keys = ["arm", "reference", "form", "device", "reference_device"]
+    keys = ["arm", "form", "reference", "reference_form", "device", "reference_device"]
     arms = {(arm.name, arm.form): arm for arm in results.arms}
     found = []
-    for (name, reference, form, device, other), its in results.tables["sensitivity"].groupby(keys, sort=False):
-        arm, comparator = arms.get((name, FLOAT)), arms.get((reference, form))
+    for (name, form, reference, its_form, device, other), its in results.tables["sensitivity"].groupby(
+        keys, sort=False
+    ):
+        arm, comparator = arms.get((name, form)), arms.get((reference, its_form))
         if arm is None or comparator is None:
             continue
         joint = its[its["constant"] == ALL_TOGETHER]
@@ -128,15 +130,22 @@ def ratios(results: Results) -> list[Ratio]:
 
 
 def headline_ratios(results: Results) -> list[Ratio]:
-    """Ratios of the first arm that the text speaks of: like with like at 45 nm, each in its own numbers; with memory;
-    and a chip against a processor."""
-    pairs = {("loihi", "arm"), ("memory-exact", "memory-exact")}
+    """Ratios of the first arm that the text speaks of: at 45 nm, each in its own numbers; with memory; a chip against a
+    processor; and integers of 8 bits bounded by 32. A quantised comparator stands against the first arm's own quantised
+    form where that is there."""
+    pairs = {("loihi", "arm"), ("memory-exact", "memory-exact"), ("cmos45-int32", "cmos45-int8")}
+    found = [one for one in ratios(results) if one.arm.name == results.main.name]
+    forms = {one.arm.form for one in found}
 
     def wanted(one: Ratio) -> bool:
-        like = (one.device, one.comparator_device) == ("cmos45-fp32", device_of(one.comparator, ARITHMETIC))
-        return one.arm == results.main and (like or (one.device, one.comparator_device) in pairs)
+        of_floats = one.comparator.form == FLOAT or forms == {FLOAT}
+        own = device_of(one.arm, ARITHMETIC), device_of(one.comparator, ARITHMETIC)
+        devices = one.device, one.comparator_device
+        bound = devices == ("cmos45-int32", "cmos45-int8")
+        like = devices == own or (devices in pairs and (not bound or own[1] == devices[1]))
+        return like and (one.arm.form == FLOAT) == of_floats
 
-    return [one for one in ratios(results) if wanted(one)]
+    return [one for one in found if wanted(one)]
 
 
 def ratio_sentence(one: Ratio) -> str:

@@ -48,11 +48,11 @@ TABLES: dict[str, Columns] = {
     "training": Columns(("arm", "form", "device", "source"), ("seed", "steps", "drawings"), ("seconds", "joules")),
     "activity": Columns(_PER_LAYER, ("seed", "neurons", "spikes", "spikes_per_neuron"), unique=(*KEYS, "layer")),
     "sensitivity": Columns(
-        ("arm", "reference", "form", "device", "reference_device", "constant"),
+        ("arm", "form", "reference", "reference_form", "device", "reference_device", "constant"),
         ("ratio", "ratio_low", "ratio_high"),
         ("low", "high"),
     ),
-    "break_even": Columns(("arm", "form", "device"), ("seed", "spike_rate"), ("break_even_rate",)),
+    "break_even": Columns(("arm", "form", "reference_form", "device"), ("seed", "spike_rate"), ("break_even_rate",)),
     "measured": Columns(
         ("arm", "form", "meter", "what", "note"), ("seed",), ("repetitions", "seconds", "joules", "low", "high")
     ),

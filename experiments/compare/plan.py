@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from experiments.run_folder import first_difference, to_plain
@@ -11,7 +12,8 @@ from snn_anml.config import RunConfig
 from snn_anml.errors import UserError
 
 QUANTISED_BITS = 8
-"""Of the first quantised form of the reference; the second has as many as tell the counts of T steps apart."""
+"""Of the quantised form of the first arm and of the first one of the reference, which has one more with as many bits as
+tell the counts of T steps apart."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +138,34 @@ class Comparison:
     @property
     def jobs(self) -> tuple[Job, ...]:
         """All runs: first every arm with its first seed, so that there is soon something to see; sweeps last."""
+        return tuple(job for key, job in self._runs.items() if key == (job.arm, job.seed))
+
+    def job(self, arm: str, seed: int) -> Job:
+        """The run of an arm and seed; a point of a sweep with all the settings of a run before it is that run."""
+        return self._runs[arm, seed]
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, int], Job]:
         rounds = max(len(arm.seeds) for arm in self.arms)
         arms = [arm.job(arm.seeds[i]) for i in range(rounds) for arm in self.arms if i < len(arm.seeds)]
         points = [point.job(seed) for sweep in self.sweeps for point in sweep.points for seed in point.seeds]
-        return (*arms, *points)
+        runs = {(job.arm, job.seed): job for job in arms}
+        for job in points:
+            runs[job.arm, job.seed] = next((run for run in runs.values() if run.config == job.config), job)
+        return runs
 
     def quantised_bits(self, arm: str) -> tuple[int, ...]:
         """Bits of the quantised forms of an arm: of the reference 8, and ceil(log2(T + 1)) for every T compared.
 
         The counts 0 to T of a spiking neuron are T + 1 values, and so fill that many bits. A network of one bit, or of
-        more than 8, is no comparator of ours.
+        more than 8, is no comparator of ours. Beside a reference the first arm has a form of 8 bits where it spikes, so
+        that there are integers on both sides.
         """
-        if arm != self.reference:
+        if self.reference is None:
             return ()
+        if arm != self.reference:
+            first = self.arms[0]
+            return (QUANTISED_BITS,) if first.spiking and arm == first.name else ()
         counted = {one.config.network.steps.bit_length() for one in self.arms if one.spiking}
         return (QUANTISED_BITS, *sorted(counted & set(range(2, QUANTISED_BITS)), reverse=True))
 

@@ -88,12 +88,11 @@ BREAK_EVEN = (
 
 def _below(results: Results) -> str:
     """On how many device rows the first arm spikes less than at break-even, with every seed."""
-    rows = results.tables["break_even"]
-    rows = rows[rows["arm"] == results.main.name]
+    rows = results.rows("break_even", results.main)
     if not len(rows):
         return ""
     below = rows.assign(below=rows["spike_rate"] < rows["break_even_rate"])  # an empty rate compares as false
-    every = below.groupby(["form", "device"])["below"].all()
+    every = below.groupby(["reference_form", "device"])["below"].all()
     return (
         f"“{results.main.label}”: with every seed below break-even in {int(every.sum())} of {len(every)} pairs of "
         "comparator and device."

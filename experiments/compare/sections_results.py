@@ -9,7 +9,7 @@ from experiments.compare import figures_accuracy, tables_accuracy, tables_energy
 from experiments.compare.cells import percent
 from experiments.compare.claims import Comparison, family, seeds_note, sentence
 from experiments.compare.joule_rows import headline_ratios, ratio_sentence
-from experiments.compare.results import Results
+from experiments.compare.results import Arm, Results
 from experiments.compare.statistics import Interval
 from experiments.compare.table_files import ResultTable
 from experiments.report.blocks import Figure, Figures, Note, Section
@@ -70,7 +70,7 @@ def accuracy(results: Results, protocol: str, keep: Keep, folder: Path) -> Secti
     said = PROTOCOLS[protocol]
     section = Section(f"accuracy-{protocol}", f"Accuracy, protocol {said.title}")
     comparisons = family(results, protocol)
-    shown = [one for one in comparisons if one.first == results.main and one.second != results.twin]
+    shown = [one for one in comparisons if one.first.name == results.main.name and one.second != results.twin]
     section.blocks += [Note(sentence(one)) for one in _telling(shown)]
     section.blocks.append(Note(said.definition))
     heads = results.seen("accuracy", "head")
@@ -86,14 +86,15 @@ def accuracy(results: Results, protocol: str, keep: Keep, folder: Path) -> Secti
 
 
 def _telling(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """One for every arm: under the head with which the first arm knows most."""
-    best: dict[str, Comparison] = {}
+    """One for every pair: under the head with which the first arm knows most."""
+    best: dict[tuple[Arm, Arm], Comparison] = {}
     heads = {one.head for one in comparisons}
     for one in comparisons:
-        best.setdefault(one.second.label, one)
+        best.setdefault((one.first, one.second), one)
     head = max(heads, key=lambda h: _mean(comparisons, h), default=None)
     return [
-        next((c for c in comparisons if (c.second.label, c.head) == (name, head)), one) for name, one in best.items()
+        next((c for c in comparisons if (c.first, c.second, c.head) == (*pair, head)), one)
+        for pair, one in best.items()
     ]
 
 

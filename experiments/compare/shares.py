@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from converters import Graph, energy
+from converters.energy import Counts, Estimate
 from converters.energy.break_even import SpikeCost, spike_cost
-from converters.energy.memory import MemoryEstimate, estimate_memory
+from converters.energy.memory import MemoryEstimate
 from converters.energy.sensitivity import Bill, bill
-from converters.energy.traffic import Accounting
 from experiments.pipeline import read_csv, write_csv
 from experiments.run_folder import RunFolder
 
 SHARES, SPIKE_COSTS = "constants.csv", "spike_costs.csv"
 
 
-def write_shares(folder: RunFolder, devices: Sequence[energy.Estimate], memories: Sequence[MemoryEstimate]) -> None:
+Models = Mapping[str, Callable[[Counts], Estimate | MemoryEstimate]]
+"""What prices counts, by the name of the device that stands in the tables."""
+
+
+def write_shares(folder: RunFolder, counts: Counts, models: Models) -> None:
     """Writes constants.csv: for every device and constant its value (J), and what it contributes (J per inference)."""
-    named = [(one.device.name, one) for one in devices] + [(f"memory-{one.accounting}", one) for one in memories]
     rows = [
         {"device": name, "constant": constant, "value": found.values[constant], "joules": joules}
-        for name, found in ((name, bill(one)) for name, one in named)
+        for name, found in ((name, bill(model(counts))) for name, model in models.items())
         for constant, joules in found.joules.items()
     ]
     write_csv(folder.path / SHARES, ("device", "constant", "value", "joules"), rows)
@@ -46,15 +48,9 @@ def mean_bill(bills: Sequence[Bill]) -> Bill:
     return Bill(first.device, first.values, joules)
 
 
-def write_spike_costs(
-    folder: RunFolder, graph: Graph, counts: energy.Counts, accountings: Sequence[Accounting]
-) -> None:
+def write_spike_costs(folder: RunFolder, counts: Counts, models: Models) -> None:
     """Writes spike_costs.csv: for every device J without a spike, and J that spikes cost at their rate."""
-    costs = {name: spike_cost(counts, lambda c, name=name: energy.estimate(c, name).joules) for name in energy.DEVICES}
-    costs |= {
-        f"memory-{one}": spike_cost(counts, lambda c, one=one: estimate_memory(graph, c, accounting=one).joules)
-        for one in accountings
-    }
+    costs = {name: spike_cost(counts, lambda c, model=model: model(c).joules) for name, model in models.items()}
     rows = [
         {"device": name, "rate": cost.rate, "fixed": cost.fixed, "driven": cost.driven}
         for name, cost in costs.items()

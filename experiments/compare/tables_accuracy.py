@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.compare.cells import as_columns, number, percent
 from experiments.compare.claims import Comparison, p_text, points
-from experiments.compare.results import FLOAT, Results, interval_of
+from experiments.compare.results import FLOAT, Arm, Results, interval_of
 from experiments.compare.statistics import Interval
 from experiments.compare.table_files import ResultTable
 from experiments.report.tables import DASH
@@ -30,7 +30,7 @@ def summary(results: Results, protocol: str) -> ResultTable:
     classes = [n for n in there if n in SUMMARY_CLASSES or n == there[-1]]
     cells, values = [], []
     for arm in results.arms:
-        spikes = number(spikes_per_neuron(results, arm.name)) if arm.spiking else DASH
+        spikes = number(spikes_per_neuron(results, arm)) if arm.spiking else DASH
         for head in results.seen("accuracy", "head"):
             found = [
                 results.interval("accuracy", arm, "test_accuracy", protocol=protocol, head=head, classes=n)
@@ -46,7 +46,7 @@ def summary(results: Results, protocol: str) -> ResultTable:
     return ResultTable(f"summary_accuracy_{protocol}", title, columns, tuple(cells), pd.DataFrame(values), 2)
 
 
-def spikes_per_neuron(results: Results, arm: str, part: str | None = None) -> Interval | None:
+def spikes_per_neuron(results: Results, arm: Arm | str, part: str | None = None) -> Interval | None:
     """Mean spikes per neuron and inference over seeds, of all spiking layers (or those of a part), silent ones too."""
     rows = results.rows("activity", arm)
     rows = rows[rows["part"] == part] if part else rows

@@ -28,7 +28,7 @@ def summary(results: Results) -> ResultTable | None:
     for arm in results.arms:
         found = [energy(results, arm, device) for device in shown]
         if any(i is not None for i in found):
-            spikes = number(spikes_per_neuron(results, arm.name)) if arm.spiking else DASH
+            spikes = number(spikes_per_neuron(results, arm)) if arm.spiking else DASH
             its = (found_ratios.get((arm, *pair)) for pair in of_twin)
             times = (DASH if r is None else bracketed((r.value, r.low, r.high)) for r in its)
             cells.append((arm.label, spikes, *(joules(i) for i in found), *times))
@@ -102,12 +102,12 @@ def break_even(results: Results) -> ResultTable | None:
     if not len(rows):
         return None
     cells = []
-    titles = {arm.name: arm.title for arm in results.arms}
-    for (name, form, device), its in rows.groupby(["arm", "form", "device"], sort=False):
-        if name in titles:
+    labels = {(arm.name, arm.form): arm.label for arm in results.arms}
+    for (name, form, against, device), its in rows.groupby(["arm", "form", "reference_form", "device"], sort=False):
+        if (name, form) in labels:
             known = its.dropna(subset=["break_even_rate"])
             even = number(interval_of(known, "break_even_rate")) if len(known) else "none"
-            cells.append((titles[name], f"twin, {form}", device, number(interval_of(its, "spike_rate")), even))
+            cells.append((labels[name, form], f"twin, {against}", device, number(interval_of(its, "spike_rate")), even))
     title = "Break-even: spikes per neuron and inference at which both cost the same (modelled)"
     columns = ("arm", "against", "device", "measured spike rate", "break-even rate")
     return ResultTable("break_even", title, columns, tuple(cells), rows, 3)

@@ -14,7 +14,7 @@ from rich.console import Console
 from experiments import export, meter, pipeline
 from experiments.compare.costs import run_costs, run_quantised_costs
 from experiments.compare.folder import CompareFolder
-from experiments.compare.plan import Comparison, Job
+from experiments.compare.plan import Job
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.shares import SHARES
 from experiments.quantised import quantised_folder, run_quantised
@@ -83,11 +83,6 @@ def next_stage(job: Job, folder: RunFolder, quantised_bits: tuple[int, ...]) -> 
     return next((stage.name for stage in stages(job, folder, quantised_bits) if not stage.file.exists()), None)
 
 
-def find_job(comparison: Comparison, arm: str, seed: int) -> Job:
-    """The run of that arm and seed."""
-    return next(job for job in comparison.jobs if (job.arm, job.seed) == (arm, seed))
-
-
 def perform(out: Path, arm: str, seed: int, device: str, workers: int, console: Console) -> None:
     """Does what is left of one run of the comparison in `out`.
 
@@ -96,7 +91,7 @@ def perform(out: Path, arm: str, seed: int, device: str, workers: int, console: 
     """
     folder = CompareFolder(out)
     comparison = read_comparison([folder.comparison])
-    job = find_job(comparison, arm, seed)
+    job = comparison.job(arm, seed)
     work = Work(job, folder.run(arm, seed), comparison.quantised_bits(arm), device, workers, console)
     with sole_writer(work.folder):
         for stage in stages(job, work.folder, work.quantised_bits):
