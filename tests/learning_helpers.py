@@ -6,7 +6,8 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from snn_anml.meta.heads import ADAM_BETAS, ADAM_EPS, PRIOR_STRENGTH
+from snn_anml.meta.heads import PRIOR_STRENGTH
+from snn_anml.meta.softmax_layer import ADAM_BETAS, ADAM_EPS
 from snn_anml.meta.streaming import SMALLEST
 
 

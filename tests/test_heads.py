@@ -4,8 +4,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from snn_anml import compiled
 from snn_anml.errors import UserError
 from snn_anml.meta.heads import class_means, learn_in_sequence, learn_shuffled
+from snn_anml.meta.softmax_layer import SOURCE
+
+
+@pytest.fixture(params=["compiled", "definition"])
+def way(request, monkeypatch):
+    """Both ways in which a softmax layer learns."""
+    if request.param == "definition":
+        monkeypatch.setattr(compiled, "library", lambda source, without: None)
+    else:
+        assert compiled.library(SOURCE, "") is not None
 
 
 def features(classes=6, shots=4, width=9, seed=0):
@@ -33,7 +44,7 @@ def plain(head, drawings, rate, weight, bias):
 
 @pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3), ("unit-sgd", 1.0)])
 @pytest.mark.parametrize("drawn", [False, True])
-def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
+def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn, way):
     f = features()
     initial = torch.randn((6, 10), generator=torch.Generator().manual_seed(1)) if drawn else None
     if drawn and head == "unit-sgd":
@@ -56,7 +67,7 @@ def test_sequence_equals_torch_on_a_full_layer(head, rate, drawn):
 
 
 @pytest.mark.parametrize(("head", "rate"), [("adam", 0.01), ("sgd", 0.3), ("unit-sgd", 1.0)])
-def test_shuffled_equals_torch_on_shuffled_drawings(head, rate):
+def test_shuffled_equals_torch_on_shuffled_drawings(head, rate, way):
     f = features()
     drawings = [(x, c) for c in range(6) for x in f[c]]
     orders = [torch.randperm(24, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]

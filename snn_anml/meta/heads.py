@@ -13,7 +13,6 @@ yet receive the same gradient and stay equal, so one row stands for all of them 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -22,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_anml.errors import UserError
+from snn_anml.meta.softmax_layer import SoftmaxLayer
 from snn_anml.meta.streaming import SMALLEST, normal_scores, precisions, turned
 
 HEADS = ("adam", "sgd", "unit-sgd", "class-mean", "cosine", "gaussian")
 STREAMING = ("class-mean", "cosine", "gaussian")
 PRIOR_STRENGTH = 8.0
 """Of the head `gaussian`: its prior weighs as twice so many drawings. Its variance is picked like a learning rate."""
-ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015, the values recommended there
 
 
 class LinearHead(NamedTuple):
@@ -117,22 +116,15 @@ def learn_in_sequence(
     inputs, active = _inputs(head, features, milestones[-1])
     shared = initial is None
     weights = inputs.new_zeros(classes + 1, inputs.shape[2]) if initial is None else initial[:, active].clone()
-    step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
+    layer = SoftmaxLayer(weights, learning_rate, head == "adam")
     for c in range(milestones[-1]):
         # With a shared row, row 0 is that row, which stands for `waiting` outputs; class c is row c + 1.
         waiting = classes - c - 1 if shared else 0
         if shared:
-            step.copy_row(0, c + 1)
+            layer.copy_row(0, c + 1)
         rows = slice(0 if waiting or not shared else 1, c + 2 if shared else classes)
-        now, own = weights[rows], (c + 1 if shared else c) - rows.start
-        multiplicity, target = now.new_ones(len(now)), now.new_zeros(len(now))
-        target[own] = -1
-        if waiting:
-            multiplicity[0] = waiting
-        offset, share = multiplicity.log(), 1 / multiplicity
-        for x in inputs[c].unbind():
-            error = torch.addcmul(target, torch.softmax(torch.addmv(offset, now, x), 0), share)
-            step(rows, error, x)
+        own = (c + 1 if shared else c) - rows.start
+        layer.learn(rows, inputs[c], torch.full((len(inputs[c]),), own), waiting)
         if c + 1 in milestones:
             yield c + 1, _extract(weights, active, initial, c + 1, waiting)
 
@@ -158,10 +150,7 @@ def learn_shuffled(head: str, features: Tensor, learning_rate: float, order: Ten
     classes, shots, width = features.shape
     inputs, active = _inputs(head, features, classes)
     weights = inputs.new_zeros(classes, inputs.shape[2])
-    step = (_Adam if head == "adam" else _SGD)(weights, learning_rate)
-    target = torch.eye(classes)
-    for x, c in zip(inputs.flatten(0, 1)[order].unbind(), (order // shots).tolist(), strict=True):
-        step(slice(None), torch.softmax(weights.mv(x), 0).sub_(target[c]), x)
+    SoftmaxLayer(weights, learning_rate, head == "adam").learn(slice(None), inputs.flatten(0, 1)[order], order // shots)
     return _extract(weights, active, weights.new_zeros(classes, width + 1), classes, 0)
 
 
@@ -192,43 +181,3 @@ def _extract(weights: Tensor, active: Tensor, initial: Tensor | None, learned: i
     full = initial.clone()
     full[:, active] = weights
     return LinearHead(full[:, :-1].clone(), full[:, -1].clone(), None)
-
-
-class _SGD:
-    """W <- W - lr e x^T."""
-
-    def __init__(self, weights: Tensor, learning_rate: float) -> None:
-        self.weights, self.learning_rate = weights, learning_rate
-
-    def copy_row(self, source: int, target: int) -> None:
-        self.weights[target] = self.weights[source]
-
-    def __call__(self, rows: slice, error: Tensor, x: Tensor) -> None:
-        self.weights[rows].addr_(error, x, alpha=-self.learning_rate)
-
-
-class _Adam:
-    """Adam (Kingma & Ba 2015, algorithm 1) for gradients e x^T.
-
-    Their rank is one, and so is that of their squares, e^2 (x^2)^T: both moments are updated in one pass each.
-    """
-
-    def __init__(self, weights: Tensor, learning_rate: float) -> None:
-        self.weights, self.learning_rate, self.steps = weights, learning_rate, 0
-        self.first, self.second, self.work = (torch.zeros_like(weights) for _ in range(3))
-
-    def copy_row(self, source: int, target: int) -> None:
-        for tensor in (self.weights, self.first, self.second):
-            tensor[target] = tensor[source]
-
-    def __call__(self, rows: slice, error: Tensor, x: Tensor) -> None:
-        self.steps += 1
-        b1, b2 = ADAM_BETAS
-        # m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with both corrections taken out of the division
-        correction = math.sqrt(1 - b2**self.steps)
-        rate = self.learning_rate * correction / (1 - b1**self.steps)
-        first, second, work = self.first[rows], self.second[rows], self.work[rows]
-        first.addr_(error, x, beta=b1, alpha=1 - b1)
-        second.addr_(error * error, x * x, beta=b2, alpha=1 - b2)
-        torch.sqrt(second, out=work).add_(ADAM_EPS * correction)
-        self.weights[rows].sub_(torch.div(first, work, out=work), alpha=rate)

@@ -23,7 +23,7 @@ from snn_anml.errors import UserError
 from snn_anml.files import write_text
 from snn_anml.group import Group
 from snn_anml.meta.head_only import head_only_loss
-from snn_anml.meta.heads import ADAM_BETAS, ADAM_EPS
+from snn_anml.meta.softmax_layer import ADAM_BETAS, ADAM_EPS
 from snn_anml.meta.stage import Learner, Loss, Stage, regularised
 from snn_anml.meta.whole_network import whole_network_step
 

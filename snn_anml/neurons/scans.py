@@ -18,7 +18,7 @@ def scans_for(x: Tensor) -> ModuleType:
 def has_scans(x: Tensor) -> bool:
     """Whether there are any; where not, the definition runs."""
     if x.device.type == "cpu":
-        return import_module("snn_anml.neurons.cpu.library").library() is not None
+        return import_module("snn_anml.neurons.cpu").library() is not None
     return x.device.type == "cuda" and _has_triton()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_anml.neurons.cpu.library import library
+from snn_anml.neurons.cpu import library
 from snn_anml.neurons.layout import Layout, Pattern
 from snn_anml.neurons.scan import OPERANDS, Operand, Saved, Scan
 
