@@ -34,6 +34,7 @@ from experiments.compare.page import write_comparison
 from experiments.compare.results import read_results
 from experiments.compare.table_files import ResultTable, html_text, latex, latex_text, markdown_text
 from experiments.compare.tables_accuracy import milestones, spikes_per_neuron
+from experiments.compare.tables_energy import summary_ratios
 from snn_anml.errors import UserError
 from tests.compare_report_helpers import ARMS, CLASSES, HEADS, TITLES, make_comparison
 from tests.test_report import Page
@@ -122,6 +123,14 @@ def test_ratios_range_over_all_constants_together(results):
     assert ratio_sentence(found[spiking, "memory-exact", "float32"]).endswith(
         "the constants do not decide which takes less."
     )
+
+
+def test_the_summary_sets_arms_against_the_twin_in_float32(results):
+    table = summary_ratios(results)
+    assert table.columns == ("arm", "cmos45-fp32", "memory-exact", "loihi, twin on arm")
+    expected = ("0.200 [0.100, 0.400]", "0.900 [0.450, 1.80]", "0.0100 [0.00500, 0.0200]")
+    assert table.rows == tuple((TITLES[name], *expected) for name in ("spiking", "no_nm"))
+    assert list(table.values["ratio"]) == [0.2, 0.9, 0.01] * 2
 
 
 def test_quantised_arms_stand_beside_quantised_comparators(results):
@@ -255,8 +264,9 @@ def test_every_table_is_written_in_every_format(html, folder, kind):
     for protocol in ("strict", "paper"):
         for head in HEADS:
             assert {f"accuracy_{protocol}_{head}", f"forgetting_{protocol}_{head}", f"tests_{protocol}"} <= names
-    others = {"summary_energy", "energy", "neuromodulation", "ratios", "break_even", "learning", "training"}
-    assert others | {"measured", "traceability", "sources", "sweep_lambda", "summary_accuracy_strict"} <= names
+    others = {"summary_energy", "summary_ratios", "energy", "neuromodulation", "ratios", "break_even", "learning"}
+    others |= {"training", "measured", "traceability", "sources", "sweep_lambda", "summary_accuracy_strict"}
+    assert others <= names
 
 
 def test_figures_are_files_too(html, folder):

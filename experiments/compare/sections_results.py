@@ -47,7 +47,8 @@ def summary(results: Results, keep: Keep) -> Section:
     if not section.blocks:
         section.blocks.append(Note("Nothing to compare yet: no accuracy of any arm.", True))
     section.blocks += [table.block for name in protocols(results)[:1] for table in keep(_summary(results, name))]
-    section.blocks += [table.block for table in keep(tables_energy.summary(results))]
+    for of_energy in (tables_energy.summary(results), tables_energy.summary_ratios(results)):
+        section.blocks += [table.block for table in keep(of_energy)]
     if results.missing:
         section.blocks.append(Note(f"Missing: {'; '.join(results.missing)}.", True))
     section.blocks.append(Note(INTERVALS))

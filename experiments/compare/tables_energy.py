@@ -22,25 +22,37 @@ def summary(results: Results) -> ResultTable | None:
     shown = focus(results)
     if not shown:
         return None
-    found_ratios = {(r.arm, r.device, r.comparator_device): r for r in ratios(results) if r.comparator == results.twin}
-    of_twin = [pair for pair in OF_TWIN if any(key[1:] == pair for key in found_ratios)]
     cells, values = [], []
     for arm in results.arms:
         found = [energy(results, arm, device) for device in shown]
         if any(i is not None for i in found):
             spikes = number(spikes_per_neuron(results, arm)) if arm.spiking else DASH
-            its = (found_ratios.get((arm, *pair)) for pair in of_twin)
-            times = (DASH if r is None else bracketed((r.value, r.low, r.high)) for r in its)
-            cells.append((arm.label, spikes, *(joules(i) for i in found), *times))
+            cells.append((arm.label, spikes, *(joules(i) for i in found)))
             for device, i in zip(shown, found, strict=True):
                 values.append({"arm": arm.name, "form": arm.form, "device": device} | as_columns(i, "joules"))
-    title = (
-        "Modelled energy of one inference, encoding, NM network and gates included; and its ratio to that of the twin "
-        "in float32, [over the ranges of the constants]"
-    )
-    over = (f"{device} / twin" if device == other else f"{device} / twin on {other}" for device, other in of_twin)
-    columns = ("arm", "spikes per neuron", *shown, *over)
+    title = "Modelled energy of one inference, encoding, NM network and gates included"
+    columns = ("arm", "spikes per neuron", *shown)
     return ResultTable("summary_energy", title, columns, tuple(cells), pd.DataFrame(values), 1)
+
+
+def summary_ratios(results: Results) -> ResultTable | None:
+    """Energy of every arm over that of the twin in float32, on a few pairs of devices."""
+    found = {(r.arm, r.device, r.comparator_device): r for r in ratios(results) if r.comparator == results.twin}
+    shown = [pair for pair in OF_TWIN if any(key[1:] == pair for key in found)]
+    cells, values = [], []
+    for arm in results.arms:
+        its = [found.get((arm, *pair)) for pair in shown]
+        if any(its):
+            cells.append((arm.label, *(DASH if r is None else bracketed((r.value, r.low, r.high)) for r in its)))
+            for r in its:
+                if r is not None:
+                    key = {"arm": arm.name, "device": r.device, "twin_device": r.comparator_device}
+                    values.append(key | {"ratio": r.value, "ratio_low": r.low, "ratio_high": r.high})
+    if not cells:
+        return None
+    title = "The same over that of the conventional twin in float32, [over the ranges of the constants]"
+    columns = ("arm", *(f"{one}, twin on {other}" if one != other else one for one, other in shown))
+    return ResultTable("summary_ratios", title, columns, tuple(cells), pd.DataFrame(values), 1)
 
 
 def by_device(results: Results) -> ResultTable | None:
