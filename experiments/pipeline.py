@@ -243,12 +243,12 @@ def selection_features(model: Network, data: Data, seed: int) -> torch.Tensor:
     return extract_features(model, turned, np.arange(len(turned)), seed)[0]
 
 
-def check_spikes(folder: RunFolder, *features: torch.Tensor) -> None:
-    """Raises `UserError` where features of the network of `folder` are all zero."""
+def check_spikes(folder: RunFolder, *features: torch.Tensor, form: str = "") -> None:
+    """Raises `UserError` where features of the network of `folder`, in a form such as `with 8 bits`, are all zero."""
     if not all(one.any() for one in features):
         raise UserError(
-            f"The network of {folder.path} answers no drawing with a single spike, so that there is nothing to "
-            "learn from; train longer, or lower train.spike_weight or network.threshold."
+            f"The network of {folder.path}{form and ' ' + form} answers no drawing with a single spike, so that there "
+            "is nothing to learn from; train longer, or lower train.spike_weight or network.threshold."
         )
 
 

@@ -44,11 +44,6 @@ CALIBRATION_DRAWINGS = 200
 """On which the steps of activations are chosen."""
 
 
-def bits_for(steps: int) -> int:
-    """ceil(log2(T + 1)): bits that tell as many values apart as T steps tell spike counts (arXiv 2409.08290)."""
-    return steps.bit_length()
-
-
 def quantised_folder(folder: RunFolder, bits: int) -> RunFolder:
     """Where the quantised form of a run lies: meta_test, energy and memory.csv, facts.json, its graph in export."""
     return RunFolder(folder.path / "quantised" / str(bits))
@@ -93,7 +88,8 @@ def run_quantised(
     graph = converters.quantize_weights(pipeline.to_graph(pipeline.load_anml(folder)), bits)
     graph = converters.quantize_activations(graph, bits, drawings, config.seed)
     with StageBar.show(f"meta-test with {bits} bits", console) as bar:
-        features, selection = _features(graph, config, folder, data, bar)
+        features, selection = _features(graph, config, data, bar)
+        pipeline.check_spikes(folder, features, selection, form=f"with {bits} bits")
         workers = pipeline.meta_test_workers(config, workers)
         classes = data.split.meta_test
         deployed = partial(rounded, bits=bits)
@@ -145,7 +141,7 @@ class _Features:
 
 
 def _features(
-    graph: Graph, config: RunConfig, folder: RunFolder, data: pipeline.Data, bar: Callable[[str, float], None]
+    graph: Graph, config: RunConfig, data: pipeline.Data, bar: Callable[[str, float], None]
 ) -> tuple[Tensor, Tensor]:
     """As of the run itself: features of the meta-test classes, and of those on which learning rates are picked."""
     bar("features", 0.0)
@@ -153,7 +149,6 @@ def _features(
         model = cast(Network, _Features(simulator))
         features, _ = extract_features(model, data.images, data.split.meta_test, config.seed)
         selection = pipeline.selection_features(model, data, config.seed)
-    pipeline.check_spikes(folder, features, selection)
     return features, selection
 
 

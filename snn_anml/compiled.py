@@ -20,8 +20,8 @@ from pathlib import Path
 
 import platformdirs
 
-# No contraction and no fast-math: every operation rounds as torch's does. What is off is only that errors are
-# reported and that floating-point exceptions are observed.
+# No contraction and no fast-math: operations round as torch's do, in the order written. What is off is only that errors
+# are reported and that floating-point exceptions are observed.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-fopenmp-simd", "-shared", "-fPIC"]
 

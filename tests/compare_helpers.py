@@ -1,4 +1,4 @@
-"""A comparison small enough to run many times: one spiking network, its twin, one point of a sweep."""
+"""A comparison small enough to run many times: one spiking network and its twin."""
 
 from __future__ import annotations
 

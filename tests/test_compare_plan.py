@@ -1,12 +1,14 @@
 """Comparison files: what is read from them, and every mistake in one sentence."""
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from experiments.compare.plan import bits_for
 from experiments.compare.plan_file import merged, read_comparison, write_comparison_file
 from experiments.config_file import read_config
 from snn_anml.errors import UserError
@@ -119,6 +121,11 @@ def test_a_point_with_the_settings_of_a_run_is_that_run(file):
     assert [(job.arm, job.seed) for job in found.jobs] == [("spiking", 0), ("twin", 0), *new]
     for point, seed, run in (("steps=3", 0, "spiking"), ("threshold=0.5", 4, "steps=3"), ("steps=2", 4, "steps=2")):
         assert (found.job(point, seed).arm, found.job(point, seed).seed) == (run, seed)
+
+
+def test_bits_tell_the_counts_of_all_steps_apart():
+    assert [bits_for(steps) for steps in (1, 3, 4, 7, 8)] == [1, 2, 3, 3, 4]
+    assert all(bits_for(steps) == math.ceil(math.log2(steps + 1)) for steps in range(1, 300))
 
 
 def test_the_reference_is_quantised_to_8_bits_and_to_as_many_as_spike_counts_fill(file):

@@ -30,6 +30,7 @@ from experiments.compare.joule_rows import (
     ratios,
     sources,
 )
+from experiments.compare.look import look
 from experiments.compare.page import write_comparison
 from experiments.compare.results import read_results
 from experiments.compare.table_files import ResultTable, html_text, latex, latex_text, markdown_text
@@ -166,6 +167,20 @@ def test_claims_say_what_is_true(results, page):
     text = f"“{spiking}” is above “{no_nm}” (difference "
     assert text in page.words
     assert "takes 0.200 [0.100, 0.400] times the modelled energy of “conventional twin” on cmos45-fp32" in page.words
+
+
+def test_a_network_is_never_tested_against_itself(results):
+    twin_first = replace(results, arms=results.arms[2:] + results.arms[:2])
+    assert twin_first.main == twin_first.twin
+    found = family(twin_first, "strict")
+    assert found
+    assert all(one.first != one.second for one in found)
+
+
+def test_no_two_arms_look_alike(results):
+    looks = [(look(results, arm).of_line, look(results, arm).of_marker) for arm in results.arms]
+    for which in (0, 1):
+        assert len({tuple(map(str, one[which].values())) for one in looks}) == len(results.arms)
 
 
 def of_two(results, spiking, twin):

@@ -26,7 +26,7 @@ from experiments.meter import NO_METER
 from experiments.pipeline import read_csv
 from snn_anml.errors import UserError
 from tests.cli_helpers import contents, refused, snn_anml, write_yaml
-from tests.compare_helpers import COMPARISON
+from tests.compare_helpers import COMPARISON, SETTINGS
 
 for package in command.OF_REPORT:
     pytest.importorskip(package, reason="the extra report is not installed")
@@ -309,6 +309,26 @@ def test_an_interruption_ends_the_runs_first(copied, plan, monkeypatch):
     assert (said.code, said.err) == (130, "snn-anml: interrupted; the same command goes on where it stopped.\n")
     assert len(started) == 2
     assert all(one.waited for one in started)
+
+
+def test_a_point_with_the_settings_of_a_run_has_its_numbers_and_no_run(copied, monkeypatch):
+    monkeypatch.setattr(executors.Processes, "start", None)
+    sweep = {"setting": "network.steps", "arm": "spiking", "values": [SETTINGS["network"]["steps"]], "seeds": [0]}
+    plan = write_yaml(copied.parent / "plan.yaml", {**COMPARISON, "sweeps": {"T": sweep}})
+    said = snn_anml("compare", plan, "--out", copied)
+    assert (said.code, said.out.split(":")[0]) == (0, "2 runs, 0 to do, 0 at once")
+    assert {path.name for path in (copied / "runs").iterdir()} == {"spiking", "twin"}
+    for table in ("accuracy", "energy"):
+        own, its = (
+            [{**row, "arm": ""} for row in rows(copied, table) if (row["arm"], row["form"]) == (arm, "float32")]
+            for arm in ("spiking", "T=3")
+        )
+        assert own == its != []
+    assert {row["arm"]: row["folder"] for row in rows(copied, "runs")} == {
+        "spiking": "runs/spiking/seed-0",
+        "twin": "runs/twin/seed-0",
+        "T=3": "runs/spiking/seed-0",
+    }
 
 
 def test_a_comparison_on_its_way_can_be_reported(copied, plan, monkeypatch):

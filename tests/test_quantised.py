@@ -20,7 +20,6 @@ from experiments import pipeline
 from experiments.quantised import (
     CALIBRATION_DRAWINGS,
     _Features,
-    bits_for,
     calibration_drawings,
     packed,
     quantised_folder,
@@ -81,11 +80,6 @@ def rows(path):
 
 def facts(place):
     return json.loads((place.path / "facts.json").read_text(encoding="utf-8"))
-
-
-def test_bits_tell_the_counts_of_all_steps_apart():
-    assert [bits_for(steps) for steps in (1, 3, 4, 7, 8)] == [1, 2, 3, 3, 4]
-    assert all(bits_for(steps) == math.ceil(math.log2(steps + 1)) for steps in range(1, 300))
 
 
 def test_all_weights_and_activations_have_these_bits(quantised):

@@ -162,8 +162,9 @@ def family(results: Results, protocol: str) -> list[Comparison]:
 
 def _same_few_bits(first: Arm, second: Arm, main: Arm, twin: Arm | None) -> bool:
     """Whether these are the main arm and the twin in one quantised form."""
-    few_bits = first.form == second.form != main.form
-    return few_bits and twin is not None and (first.name, second.name) == (main.name, twin.name)
+    if twin is None or twin.name == main.name:
+        return False
+    return first.form == second.form != main.form and (first.name, second.name) == (main.name, twin.name)
 
 
 def sentence(one: Comparison, margin: float | None = None) -> str:

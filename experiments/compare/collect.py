@@ -16,7 +16,7 @@ from experiments import meter
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan import Comparison
 from experiments.compare.run import last_metrics
-from experiments.compare.shares import mean_bill, read_bills, read_spike_costs
+from experiments.compare.shares import ACCOUNTINGS, BOUND, mean_bill, read_bills, read_spike_costs
 from experiments.pipeline import read_csv, write_csv
 from experiments.quantised import quantised_folder
 from experiments.run_folder import RunFolder, read_provenance, to_plain
@@ -37,12 +37,12 @@ ACTIVITY = ("layer", "part", "neurons", "spikes", "spikes_per_neuron")
 BREAK_EVEN = (*KEYS, "reference_form", "device", "spike_rate", "break_even_rate")
 RUNS = ("arm", "seed", "folder", "config_sha256", "data_sha256", "git_commit", "trained_steps")
 
-# Pairs of devices that differ: a spiking network on a chip and a conventional one on a processor; float32, integers
-# and the 32 bits that bound them, and integers.
-_PROCESSOR = {name: ("arm",) for name, one in energy.DEVICES.items() if one.kind == "chip" and one.spiking}
+# By device of a spiking network, those on which a conventional one stands beside it, but for the same.
 _INTEGERS = tuple(energy.integer(bits).name for bits in range(1, 9))
-_OF_FLOAT: dict[str, tuple[str, ...]] = {"cmos45-fp32": _INTEGERS}
-_OF_INTEGERS: dict[str, tuple[str, ...]] = {"cmos45-int8": _INTEGERS, "cmos45-int32": _INTEGERS}
+_CHIP_OVER_PROCESSOR = {name: ("arm",) for name, one in energy.DEVICES.items() if one.kind == "chip" and one.spiking}
+_FLOAT_OVER_INTEGERS = {"cmos45-fp32": _INTEGERS, **{f"memory-{one}": (f"memory-{one}",) for one in ACCOUNTINGS}}
+_INTEGERS_OVER_INTEGERS = {"cmos45-int8": _INTEGERS, "cmos45-int32": _INTEGERS}
+_INTEGERS_OVER_INTEGERS |= {f"memory-{one}{BOUND}": (f"memory-{one}",) for one in ACCOUNTINGS}
 
 
 class Form(NamedTuple):
@@ -129,17 +129,18 @@ def _activity(forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
 
 def _pairs(form: str, own: Iterable[str], reference_form: str, others: Collection[str]) -> list[tuple[str, str]]:
     """Devices on which an arm and a comparator are set against each other; integers against integers alone."""
+    same = (form == FLOAT) == (reference_form == FLOAT)
     if form == FLOAT:
-        differing = _PROCESSOR if reference_form == FLOAT else _OF_FLOAT
-    elif reference_form == FLOAT:
-        return []
+        differing = _CHIP_OVER_PROCESSOR if same else _FLOAT_OVER_INTEGERS
     else:
-        differing = _OF_INTEGERS
-    return [(one, other) for one in own for other in others if one == other or other in differing.get(one, ())]
+        differing = _INTEGERS_OVER_INTEGERS if same else {}
+    return [
+        (one, other) for one in own for other in others if (same and one == other) or other in differing.get(one, ())
+    ]
 
 
 def _sensitivity(forms: Sequence[Form], comparison: Comparison) -> Iterator[Mapping[str, Any]]:
-    """Ratios of mean energies over seeds, of every arm to every form of the reference."""
+    """Ratios of mean energies over seeds, of every arm to the forms of the reference that `_pairs` sets it against."""
     if comparison.reference is None:
         return
     bills = _mean_bills(forms)
@@ -163,7 +164,7 @@ def _mean_bills(forms: Iterable[Form]) -> dict[tuple[str, str], dict[str, Bill]]
 
 
 def _break_even(forms: Sequence[Form], comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """Of every spiking arm against every form of the reference with the same seed."""
+    """Of every spiking arm against the same forms of the reference, with the same seed."""
     rivals = [(form, read_bills(form.folder)) for form in forms if form.arm == comparison.reference]
     for own in forms:
         costs = read_spike_costs(own.folder)

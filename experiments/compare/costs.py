@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import converters
 from converters import energy
 from converters.energy import head_counts, learning, memory, training
-from converters.energy.traffic import Accounting
 from experiments import pipeline
 from experiments.compare import shares
+from experiments.compare.shares import ACCOUNTINGS, BOUND
 from experiments.quantised import count_operations, prices, quantised_folder
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
@@ -21,8 +21,6 @@ from snn_anml.model_io import load
 
 CLASSES_LEARNED = 20
 """Meta-test classes over which the counts of learning one class are means."""
-
-ACCOUNTINGS: tuple[Accounting, ...] = tuple(sorted(get_args(Accounting)))
 
 
 def run_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data) -> None:
@@ -53,17 +51,18 @@ def run_quantised_costs(config: RunConfig, folder: RunFolder, data: pipeline.Dat
     _, classes = pipeline.exported(config, folder)
     counts = count_operations(graph, config, data, classes, bits)
     models = _models(graph, prices(config, bits), device=energy.integer(bits), bits=bits)
+    if config.network.neuron == "lif":
+        bounds = _models(graph, (), device=energy.integer(32), bits=32)
+        models |= {name + BOUND: model for name, model in bounds.items()}
     shares.write_spike_costs(place, counts, models)
     shares.write_shares(place, counts, models)
 
 
-def _models(graph: converters.Graph, devices: Iterable[energy.Device], **of_memory: Any) -> shares.Models:
+def _models(graph: converters.Graph, devices: Iterable[energy.Device], **of_memory: Any) -> dict[str, Any]:
     """Devices, and the memory-aware model in both accountings."""
-    found: dict[str, Any] = {device.name: partial(energy.estimate, device=device) for device in devices}
-    for accounting in ACCOUNTINGS:
-        model = partial(memory.estimate_memory, graph, accounting=accounting, **of_memory)
-        found[f"memory-{accounting}"] = model
-    return found
+    found = {device.name: partial(energy.estimate, device=device) for device in devices}
+    model = partial(memory.estimate_memory, graph, **of_memory)
+    return found | {f"memory-{one}": partial(model, accounting=one) for one in ACCOUNTINGS}
 
 
 def seconds_of_training(folder: RunFolder) -> float:

@@ -97,7 +97,9 @@ def pareto(results: Results, protocol: str, device: str, folder: Path) -> Figure
 
 
 _DEVICE_WORDS = {
-    ARITHMETIC: "Every arm on the row of its own number format; integers under 8 bits extrapolated. ",
+    ARITHMETIC: "Every arm on the row of its own number format; integers under 8 bits extrapolated. Spiking integers "
+    "from below: membranes are priced as short as weights. ",
+    MEMORY_AWARE: "Spiking integers from below: membranes are stored as short as weights. ",
     DEPLOYED: "Spiking arms on loihi, conventional ones on arm. ",
 }
 

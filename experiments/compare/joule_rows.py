@@ -10,6 +10,7 @@ from converters.energy.devices import integer
 from experiments.compare.cells import bracketed
 from experiments.compare.long_tables import Rows
 from experiments.compare.results import FLOAT, Arm, Results, interval_of
+from experiments.compare.shares import BOUND
 from experiments.compare.statistics import Interval
 from experiments.report.energy import EXACT
 from experiments.report.tables import DASH
@@ -130,20 +131,20 @@ def ratios(results: Results) -> list[Ratio]:
 
 
 def headline_ratios(results: Results) -> list[Ratio]:
-    """Ratios of the first arm that the text speaks of: at 45 nm, each in its own numbers; with memory; a chip against a
-    processor; and integers of 8 bits bounded by 32. A quantised comparator stands against the first arm's own quantised
-    form where that is there."""
-    pairs = {("loihi", "arm"), ("memory-exact", "memory-exact"), ("cmos45-int32", "cmos45-int8")}
+    """Ratios of the first arm that the text speaks of: at 45 nm, each in its own numbers; with memory; on chip against
+    processor. A quantised comparator stands against the quantised form of the first arm, if any, with its bounds."""
     found = [one for one in ratios(results) if one.arm.name == results.main.name]
-    forms = {one.arm.form for one in found}
+    has_integers = any(one.arm.form != FLOAT for one in found)
 
     def wanted(one: Ratio) -> bool:
-        of_floats = one.comparator.form == FLOAT or forms == {FLOAT}
-        own = device_of(one.arm, ARITHMETIC), device_of(one.comparator, ARITHMETIC)
-        devices = one.device, one.comparator_device
-        bound = devices == ("cmos45-int32", "cmos45-int8")
-        like = devices == own or (devices in pairs and (not bound or own[1] == devices[1]))
-        return like and (one.arm.form == FLOAT) == of_floats
+        integers = has_integers and one.comparator.form != FLOAT
+        numbers = device_of(one.comparator, ARITHMETIC)
+        pairs = [(device_of(one.arm, ARITHMETIC), numbers), ("memory-exact", "memory-exact")]
+        if integers:
+            pairs += [("cmos45-int32", numbers), (f"memory-exact{BOUND}", "memory-exact")]
+        else:
+            pairs += [("loihi", "arm")]
+        return (one.device, one.comparator_device) in pairs and (one.arm.form != FLOAT) == integers
 
     return [one for one in found if wanted(one)]
 

@@ -17,19 +17,22 @@ from experiments.compare.statistics import Interval
 from experiments.report.drawing import colour, cycle, legend_below
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+FILLS = ("full", "left", "bottom", "top")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 LEGEND_CHARACTERS = 62
 """Together in a row of a legend that is as wide as the figure."""
 
 
 class Look(NamedTuple):
-    """Of one arm: a colour and a marker for each way of training, a line style for each form; conventional arms have
-    hollow markers."""
+    """Of one arm: a colour and a marker for each way of training, hollow for conventional arms; a line style and which
+    part of the marker is filled for each form."""
 
     colour: str
     marker: str
     line: Any
     face: str
+    back: str
+    fill: str
 
     @property
     def of_line(self) -> dict[str, Any]:
@@ -39,16 +42,17 @@ class Look(NamedTuple):
     @property
     def of_marker(self) -> dict[str, Any]:
         """For a marker without a line."""
-        return {"color": self.colour, "marker": self.marker, "markerfacecolor": self.face, "linestyle": ""}
+        faces = {"markerfacecolor": self.face, "markerfacecoloralt": self.back, "fillstyle": self.fill}
+        return {"color": self.colour, "marker": self.marker, "linestyle": "", **faces}
 
 
 def look(results: Results, arm: Arm) -> Look:
     """The same for an arm in every figure."""
     names = list(dict.fromkeys(one.name for one in results.arms))
     forms = [one.form for one in results.arms if one.name == arm.name]
-    i = names.index(arm.name)
-    line = LINES[forms.index(arm.form) % len(LINES)]
-    return Look(cycle(i), MARKERS[i % len(MARKERS)], line, cycle(i) if arm.spiking else colour("paper"))
+    i, form = names.index(arm.name), forms.index(arm.form)
+    faces = (cycle(i), colour("paper")) if arm.spiking else (colour("paper"), cycle(i))
+    return Look(cycle(i), MARKERS[i % len(MARKERS)], LINES[form % len(LINES)], *faces, FILLS[form % len(FILLS)])
 
 
 def arm_legend(results: Results, arms: Sequence[Arm], lines: bool = False) -> list[Line2D]:

@@ -16,6 +16,11 @@ QUANTISED_BITS = 8
 tell the counts of T steps apart."""
 
 
+def bits_for(steps: int) -> int:
+    """ceil(log2(T + 1)): bits that tell as many values apart as T steps tell spike counts (arXiv 2409.08290)."""
+    return steps.bit_length()
+
+
 @dataclass(frozen=True)
 class Job:
     """One run: an arm with one seed. config: all of its settings, the seed among them."""
@@ -166,7 +171,7 @@ class Comparison:
         if arm != self.reference:
             first = self.arms[0]
             return (QUANTISED_BITS,) if first.spiking and arm == first.name else ()
-        counted = {one.config.network.steps.bit_length() for one in self.arms if one.spiking}
+        counted = {bits_for(one.config.network.steps) for one in self.arms if one.spiking}
         return (QUANTISED_BITS, *sorted(counted & set(range(2, QUANTISED_BITS)), reverse=True))
 
 

@@ -40,7 +40,7 @@ class Results:
     Attributes:
         folder: of the comparison.
         title: its title.
-        arms: in the order shown, the quantised forms of the reference behind it; points of sweeps are not among them.
+        arms: in the order shown, quantised forms behind the arm that they are of; points of sweeps are not among them.
         reference: name of the arm that is the conventional twin, or None.
         dataset: that all arms learn.
         sweeps: in the order shown.

@@ -129,7 +129,7 @@ def sweeps(results: Results, keep: Keep, folder: Path) -> Section:
         section.blocks.append(Note("This comparison has no sweeps.", True))
         return section
     tables = tables_accuracy.sweep_tables(results)
-    text = "Shown, not tested: the points have few seeds and shorter training, and no claim is made of them."
+    text = "Shown, not tested: the points have few seeds and often less training, and no claim is made of them."
     section.blocks.append(Note(text))
     for sweep in results.sweeps:
         panels = figures(figures_accuracy.sweep_panels(results, sweep, folder))

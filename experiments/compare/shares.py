@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from converters.energy import Counts, Estimate
 from converters.energy.break_even import SpikeCost, spike_cost
 from converters.energy.memory import MemoryEstimate
 from converters.energy.sensitivity import Bill, bill
+from converters.energy.traffic import Accounting
 from experiments.pipeline import read_csv, write_csv
 from experiments.run_folder import RunFolder
 
 SHARES, SPIKE_COSTS = "constants.csv", "spike_costs.csv"
+BOUND = "-int32"
+"""Ends the names of memory-aware energies in which everything has 32 bits: the bound of a spiking network of integers,
+whose membranes need more bits than its weights."""
+ACCOUNTINGS: tuple[Accounting, ...] = tuple(sorted(get_args(Accounting)))
 
 
 Models = Mapping[str, Callable[[Counts], Estimate | MemoryEstimate]]

@@ -36,7 +36,7 @@ def summary(results: Results) -> ResultTable | None:
 
 
 def summary_ratios(results: Results) -> ResultTable | None:
-    """Energy of every arm over that of the twin in float32, on a few pairs of devices."""
+    """Energy of every arm in float32 over that of the twin, on a few pairs of devices."""
     found = {(r.arm, r.device, r.comparator_device): r for r in ratios(results) if r.comparator == results.twin}
     shown = [pair for pair in OF_TWIN if any(key[1:] == pair for key in found)]
     cells, values = [], []
@@ -46,11 +46,11 @@ def summary_ratios(results: Results) -> ResultTable | None:
             cells.append((arm.label, *(DASH if r is None else bracketed((r.value, r.low, r.high)) for r in its)))
             for r in its:
                 if r is not None:
-                    key = {"arm": arm.name, "device": r.device, "twin_device": r.comparator_device}
+                    key = {"arm": arm.name, "form": arm.form, "device": r.device, "twin_device": r.comparator_device}
                     values.append(key | {"ratio": r.value, "ratio_low": r.low, "ratio_high": r.high})
     if not cells:
         return None
-    title = "The same over that of the conventional twin in float32, [over the ranges of the constants]"
+    title = "Modelled energy of one inference over that of the conventional twin, [over the ranges of the constants]"
     columns = ("arm", *(f"{one}, twin on {other}" if one != other else one for one, other in shown))
     return ResultTable("summary_ratios", title, columns, tuple(cells), pd.DataFrame(values), 1)
 

@@ -92,7 +92,8 @@ def perform(out: Path, arm: str, seed: int, device: str, workers: int, console: 
     folder = CompareFolder(out)
     comparison = read_comparison([folder.comparison])
     job = comparison.job(arm, seed)
-    work = Work(job, folder.run(arm, seed), comparison.quantised_bits(arm), device, workers, console)
+    run = folder.run(job.arm, job.seed)
+    work = Work(job, run, comparison.quantised_bits(job.arm), device, workers, console)
     with sole_writer(work.folder):
         for stage in stages(job, work.folder, work.quantised_bits):
             if not stage.file.exists():

@@ -25,7 +25,7 @@ class SoftmaxLayer:
     """Weights and what the optimiser keeps of each.
 
     Args:
-        weights: (rows, F) float32, contiguous, on the CPU; changed in place.
+        weights: (rows, F), changed in place; compiled where they are float32, contiguous and on the CPU.
         learning_rate: dimensionless.
         adam: Adam (Kingma & Ba 2015, algorithm 1) and not SGD.
     """
@@ -44,17 +44,20 @@ class SoftmaxLayer:
 
         Args:
             rows: that compete; the others stay as they are.
-            inputs: float32, contiguous.
+            inputs: like the weights.
             own: (n,) int64, the right row of each, counted from the first of `rows`.
             waiting: number of equal outputs that the first of `rows` stands for; 0 for itself alone.
+
+        Raises:
+            IndexError: a right row that there is not.
         """
-        library = compiled.library(SOURCE, "Heads learn step by step, 2 to 4 times slower")
-        if library is None:
+        now = [tensor[rows] for tensor in (self.weights, *self.moments)]
+        if len(own) and not 0 <= int(own.min()) <= int(own.max()) < len(now[0]):
+            raise IndexError(f"own holds {int(own.min())} to {int(own.max())}; there are {len(now[0])} rows.")
+        library = compiled.library(SOURCE, "Heads learn step by step, several times slower")
+        if library is None or not _compiled_for(inputs, own, *now):
             _learn_by_definition(self, rows, inputs, own, waiting)
         else:
-            assert inputs.is_contiguous()
-            assert inputs.dtype == self.weights.dtype == torch.float32
-            now = [tensor[rows] for tensor in (self.weights, *self.moments)]
             error = torch.empty(len(now[0]))
             first, second = (c_void_p(moment.data_ptr()) for moment in now[1:]) if self.moments else (None, None)
             library.learn(
@@ -65,6 +68,13 @@ class SoftmaxLayer:
                 *(c_double(constant) for constant in (*ADAM_BETAS, ADAM_EPS)),
             )
         self.steps += len(inputs)
+
+
+def _compiled_for(inputs: Tensor, own: Tensor, *now: Tensor) -> bool:
+    """Whether the compiled loop takes these tensors."""
+    tensors = (inputs, own, *now)
+    plain = all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
+    return plain and own.dtype == torch.int64 and {inputs.dtype, *(each.dtype for each in now)} == {torch.float32}
 
 
 def _learn_by_definition(layer: SoftmaxLayer, rows: slice, inputs: Tensor, own: Tensor, waiting: int) -> None:
