@@ -97,7 +97,7 @@ def break_even(results: Results, folder: Path) -> Figure | None:
             y = rows.index(row) + (shown.index(arm) - (len(shown) - 1) / 2) * min(0.16, 0.7 / len(shown))
             axes.plot((rates[row, arm].mean, even.mean), (y, y), color=look(results, arm).colour, linewidth=1)
             axes.plot([even.mean], [y], color=look(results, arm).colour, marker="|", markersize=10, linestyle="")
-        dots(axes, results, rows, rates, "spikes per neuron and inference (logarithmic)")
+        dots(axes, results, rows, rates, "spikes per neuron (logarithmic)")
         logarithmic(axes.xaxis)
         bar = Line2D([], [], color=colour("ink"), marker="|", markersize=10, linestyle="", label="break-even")
         put_legend(canvas, axes, [*arm_legend(results, shown), bar])

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure as Canvas
 from experiments.report.blocks import Figure
 from snn_anml.files import write_whole
 
-# Okabe and Ito 2008 (colour-blind safe). The page gives each name its colour, a lighter one on a dark screen.
+# Okabe and Ito 2008 (colour-blind safe), and brown as a seventh. The page gives each name its colour, a lighter one on
+# a dark screen.
 PALETTE = {
     "blue": "#0072b2",
     "vermillion": "#d55e00",
@@ -24,12 +25,13 @@ PALETTE = {
     "purple": "#b05a8f",
     "amber": "#b07d00",
     "sky": "#3d9bd1",
+    "brown": "#6b3f1d",
     "ink": "#24292f",
     "grey": "#8c9196",
     "grid": "#e3e5e8",
     "paper": "#fefefd",
 }
-CYCLE = ("blue", "vermillion", "green", "purple", "amber", "sky")
+CYCLE = ("blue", "vermillion", "green", "purple", "amber", "sky", "brown")
 WIDTH = 4.6  # inches; narrow enough that the text can still be read when a phone scales the figure down
 
 STYLE: dict[str, Any] = {
