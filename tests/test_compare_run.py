@@ -157,6 +157,22 @@ def test_ratios_and_break_even_rates_are_those_of_the_energies(compared, own, de
         assert (float(even["break_even_rate"]) > rate) == (spiking < twin)
 
 
+def test_integers_stand_beside_integers_and_are_bounded_by_32_bits(compared):
+    ratios = {
+        (row["form"], row["device"], row["reference_form"], row["reference_device"]): float(row["ratio"])
+        for row in rows(compared, "sensitivity")
+    }
+    for one, bound, other in (
+        ("cmos45-int8", "cmos45-int32", "cmos45-int8"),
+        ("memory-exact", "memory-exact-int32", "memory-exact"),
+        ("memory-lemaire", "memory-lemaire-int32", "memory-lemaire"),
+    ):
+        assert ratios["int8", one, "int8", other] < ratios["int8", bound, "int8", other]
+    own = {device for form, device, reference_form, _ in ratios if (form, reference_form) == ("float32", "int8")}
+    assert own == {"cmos45-fp32", "memory-exact", "memory-lemaire"}
+    assert not any((form, reference_form) == ("int8", "float32") for form, _, reference_form, _ in ratios)
+
+
 def test_every_run_can_be_traced(compared):
     found = rows(compared, "runs")
     assert [(row["arm"], row["seed"], row["trained_steps"]) for row in found] == [
