@@ -16,7 +16,7 @@ pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 import pandas as pd
 
-from experiments.compare.claims import Verdict, family
+from experiments.compare.claims import Equivalence, Verdict, family, points
 from experiments.compare.figures_accuracy import curves
 from experiments.compare.figures_energy import front
 from experiments.compare.figures_rows import spikes
@@ -164,8 +164,15 @@ def test_claims_say_what_is_true(results, page):
         assert found[spiking, "conventional twin, int3", head].verdict is Verdict.ABOVE
         assert (f"{spiking}, int8", "conventional twin, int8", head) in found
     assert len(found) == len(HEADS) * 7
-    text = f"“{spiking}” is above “{no_nm}” (difference "
-    assert text in page.words
+    (others,) = (rows for title, rows in page.tables.items() if "gainst the other arms" in title and "strict" in title)
+    ((_, _, _, verdict, difference, *_),) = (row for row in others if row[1] == no_nm)
+    best = max(HEADS, key=lambda head: found[spiking, no_nm, head].first_mean)
+    assert (verdict, difference) == ("above", points(found[spiking, no_nm, best].difference))
+    (twin,) = (rows for title, rows in page.tables.items() if "gainst the twin in the same form" in title)
+    assert twin[0][4] == "within 2 points"
+    pairs = ((spiking, "conventional twin"), (f"{spiking}, int8", "conventional twin, int8"))
+    assert {tuple(row[:3]) for row in twin[1:]} == {(*pair, head) for pair in pairs for head in HEADS}
+    assert {row[4] for row in twin[1:]} <= {one.value for one in Equivalence}
     assert "takes 0.200 [0.100, 0.400] times the modelled energy of “conventional twin” on cmos45-fp32" in page.words
 
 
@@ -280,6 +287,7 @@ def test_every_table_is_written_in_every_format(html, folder, kind):
         for head in HEADS:
             assert {f"accuracy_{protocol}_{head}", f"forgetting_{protocol}_{head}", f"tests_{protocol}"} <= names
     others = {"summary_energy", "summary_ratios", "energy", "neuromodulation", "ratios", "break_even", "learning"}
+    others |= {"against_twin", "against_others_strict", "against_others_paper", "headline_ratios"}
     others |= {"training", "measured", "traceability", "sources", "sweep_lambda", "summary_accuracy_strict"}
     assert others <= names
 
@@ -287,7 +295,7 @@ def test_every_table_is_written_in_every_format(html, folder, kind):
 def test_figures_are_files_too(html, folder):
     svg, pdf = ({p.stem for p in folder.figures.glob(f"*.{kind}")} for kind in ("svg", "pdf"))
     assert svg == pdf
-    expected = {"spikes", "break_even", "learning_loihi", "pareto_45-nm-arithmetic", "pareto_memory-aware"}
+    expected = {"spikes", "break_even_float32", "learning_loihi", "pareto_45-nm-arithmetic", "pareto_memory-aware"}
     expected |= {"sweep_lambda_accuracy", "sweep_lambda_energy", "accuracy_strict_sgd", "forgetting_paper_class-mean"}
     expected |= {"layers_spiking_float32_45-nm-arithmetic", "layers_twin_float32_memory-aware"}
     assert expected <= svg
@@ -337,6 +345,7 @@ def test_latex_is_sound():
         assert not row.startswith("[")
         assert not re.search(r"(?<!\\)[%#_]", row)
     assert latex("a\u2264b 5 %") == r"a$\leq$b 5 \%"
+    assert latex("\u201ctwin\u201d") == "``twin''"
 
 
 def test_every_latex_file_is_sound(html, folder):
@@ -373,6 +382,7 @@ def test_one_seed_says_nothing_of_training(tmp_path):
         one.table(name).unlink()
     words = Page(write_comparison(one).read_text(encoding="utf-8")).words
     assert "of these two trained networks" in words
+    assert "needs more seeds" in words
     assert "One seed: nothing can be said about other trainings of the same kind." in words
     assert "About the variance of training nothing can be said." in words
     assert "No energy yet" in words
@@ -389,9 +399,9 @@ def test_what_is_missing_is_said(tmp_path):
             path.unlink()
     words = Page(write_comparison(few).read_text(encoding="utf-8")).words
     for said in (
-        f"{TITLES['no_nm']}: no accuracy of seed 2",
-        "conventional twin, int8: no accuracy of any seed",
-        "no results/energy.csv",
+        f"Missing: accuracy of seed 2 of “{TITLES['no_nm']}”.",
+        "Missing: accuracy of any seed of “spiking, spiking NM, int8”, “conventional twin, int8”.",
+        "Missing: results/energy.csv.",
         "Accuracy and energy are both needed here",
         "No costs of learning yet.",
         "No spikes were counted yet.",

@@ -24,6 +24,15 @@ class Verdict(Enum):
     UNDECIDED = "the data do not decide"
 
 
+class Equivalence(Enum):
+    """Whether a difference is shown to be smaller than a margin."""
+
+    WITHIN = "yes"
+    OUTSIDE = "no"
+    NOT_SHOWN = "not shown"
+    ONE_SEED = "needs more seeds"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Held-out accuracy of two arms under one protocol and head, after so many classes.
@@ -94,9 +103,16 @@ class Comparison:
             return Verdict.BELOW
         return Verdict.UNDECIDED
 
-    def within(self, margin: float) -> bool:
-        """Whether the difference is shown to be smaller than the margin; never with one seed."""
-        return statistics.within(margin, self.difference.bounds, self.seed_interval)
+    def equivalence(self, margin: float) -> Equivalence:
+        """Whether both intervals lie inside the margin, or both outside; never said with one seed."""
+        intervals = (self.difference.bounds, self.seed_interval)
+        if statistics.within(margin, *intervals):
+            return Equivalence.WITHIN
+        if self.seed_interval is None:
+            return Equivalence.ONE_SEED
+        ends = [end for i in intervals for end in i or ()]
+        outside = all(end <= -margin for end in ends) or all(end >= margin for end in ends)
+        return Equivalence.OUTSIDE if outside else Equivalence.NOT_SHOWN
 
 
 def compare(results: Results, first: Arm, second: Arm, protocol: str, head: str, classes: int) -> Comparison | None:
@@ -214,14 +230,12 @@ def _numbers(one: Comparison) -> str:
 
 def _equivalence(one: Comparison, margin: float) -> str:
     first, width = quoted(one.first), f"{100 * margin:g} points of {quoted(one.second)}"
-    if one.within(margin):
-        return f"{first} is within {width}: both intervals lie inside."
-    if one.seed_interval is None:
-        return f"Whether {first} is within {width} takes more than one seed."
-    ends = [end for i in (one.difference.bounds, one.seed_interval) for end in i or ()]
-    if all(end <= -margin for end in ends) or all(end >= margin for end in ends):
-        return f"{first} is not within {width}: both intervals lie outside."
-    return f"That {first} is within {width} is not shown: an interval reaches beyond."
+    return {
+        Equivalence.WITHIN: f"{first} is within {width}: both intervals lie inside.",
+        Equivalence.OUTSIDE: f"{first} is not within {width}: both intervals lie outside.",
+        Equivalence.NOT_SHOWN: f"That {first} is within {width} is not shown: an interval reaches beyond.",
+        Equivalence.ONE_SEED: f"Whether {first} is within {width} takes more than one seed.",
+    }[one.equivalence(margin)]
 
 
 def quoted(arm: Arm) -> str:

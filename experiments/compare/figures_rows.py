@@ -76,16 +76,17 @@ def _dot_figure(
     return draw(paint, title, caption, words + ".", height, files=files)
 
 
-def break_even(results: Results, folder: Path) -> Figure | None:
-    """Break-even spike rates beside the measured ones; None where there is neither."""
+def break_even(results: Results, against: str, folder: Path) -> Figure | None:
+    """Break-even spike rates of the first arm, in all its forms, against one form of the twin, beside the measured
+    rates; None where there is neither."""
     table, rates, evens = results.tables["break_even"], {}, {}
-    arms = {(arm.name, arm.form): arm for arm in results.arms}
-    for (name, form, against, device), its in table.groupby(["arm", "form", "reference_form", "device"], sort=False):
-        row, arm = f"{device}\nagainst {against}", arms.get((name, form))
+    arms = {arm.form: arm for arm in results.arms if arm.name == results.main.name}
+    table = table[(table["arm"] == results.main.name) & (table["reference_form"] == against)]
+    for (form, device), its in table.groupby(["form", "device"], sort=False):
         known = interval_of(its.dropna(subset=["break_even_rate"]), "break_even_rate")
         rate = interval_of(its, "spike_rate")
-        if arm is not None and known is not None and rate is not None:
-            evens[row, arm], rates[row, arm] = known, rate
+        if form in arms and known is not None and rate is not None:
+            evens[device, arms[form]], rates[device, arms[form]] = known, rate
     if not evens:
         return None
     rows, shown = list(dict.fromkeys(row for row, _ in evens)), list(dict.fromkeys(arm for _, arm in evens))
@@ -98,21 +99,22 @@ def break_even(results: Results, folder: Path) -> Figure | None:
             axes.plot((rates[row, arm].mean, even.mean), (y, y), color=look(results, arm).colour, linewidth=1)
             axes.plot([even.mean], [y], color=look(results, arm).colour, marker="|", markersize=10, linestyle="")
         dots(axes, results, rows, rates, "spikes per neuron (logarithmic)")
+        axes.tick_params(axis="y", labelsize=7.5)
         logarithmic(axes.xaxis)
         bar = Line2D([], [], color=colour("ink"), marker="|", markersize=10, linestyle="", label="break-even")
         put_legend(canvas, axes, [*arm_legend(results, shown), bar])
 
     words = "; ".join(
-        f"{arm.label}, {row.replace(chr(10), ' ')}: {number(rates[row, arm])}, break-even {number(even)}"
+        f"{arm.label}, {row}: {number(rates[row, arm])}, break-even {number(even)}"
         for (row, arm), even in evens.items()
     )
     caption = (
-        "A marker left of its bar: cheaper than the twin in that form, on that device. Where the network is dearer "
-        f"even without a spike there is no mark (see the table). {MODELLED}"
+        "A marker left of its bar: cheaper than the twin in that form, on that device (of the network / of the twin). "
+        f"Where the network is dearer even without a spike there is no mark (see the table). {MODELLED}"
     )
-    height = 1.0 + (0.3 + 0.07 * len(shown)) * len(rows) + legend_height(shown, 1)
-    title = "Break-even against measured spike rate"
-    return draw(paint, title, caption, words + ".", height, files=folder / "break_even")
+    height = 1.0 + (0.2 + 0.05 * len(shown)) * len(rows) + legend_height(shown, 1)
+    title = f"Break-even against measured spike rate: “{results.main.title}” against the twin in {against}"
+    return draw(paint, title, caption, words + ".", height, files=folder / f"break_even_{against}")
 
 
 def tornado(results: Results, ratio: Ratio, folder: Path) -> Figure | None:

@@ -149,16 +149,20 @@ def headline_ratios(results: Results) -> list[Ratio]:
     return [one for one in found if wanted(one)]
 
 
+def ratio_verdict(one: Ratio) -> str:
+    """`less` or `more`, where the whole range lies on one side of 1; else `undecided`."""
+    return "less" if one.high < 1 else "more" if one.low > 1 else "undecided"
+
+
 def ratio_sentence(one: Ratio) -> str:
     """What the range of a ratio carries."""
-    if one.high < 1:
-        verdict = "less wherever the constants lie in their ranges"
-    elif one.low > 1:
-        verdict = "more wherever the constants lie in their ranges"
+    verdict = ratio_verdict(one)
+    if verdict == "undecided":
+        said = "the constants do not decide which takes less"
     else:
-        verdict = "the constants do not decide which takes less"
+        said = f"{verdict} wherever the constants lie in their ranges"
     times = bracketed((one.value, one.low, one.high))
     return (
         f"“{one.arm.label}” on {one.device} takes {times} times the modelled energy of “{one.comparator.label}” "
-        f"on {one.comparator_device}: {verdict}."
+        f"on {one.comparator_device}: {said}."
     )

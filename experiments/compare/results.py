@@ -130,10 +130,11 @@ def _missing(folder: CompareFolder, plan: Comparison, arms: Sequence[Arm], accur
     there = set(zip(accuracy["arm"], accuracy["form"], accuracy["seed"].astype(int), strict=True))
     points = [Arm(point.name, point.title, point.spiking) for sweep in plan.sweeps for point in sweep.points]
     seeds = {arm.name: arm.seeds for arm in plan.every_arm}
-    said = []
+    said: dict[str, list[str]] = {}
     for arm in (*arms, *points):
         absent = [seed for seed in seeds[arm.name] if (arm.name, arm.form, seed) not in there]
         if absent:
             which = "any seed" if len(absent) == len(seeds[arm.name]) else f"seed {', '.join(map(str, absent))}"
-            said.append(f"{arm.label}: no accuracy of {which}")
-    return said + [f"no results/{name}.csv" for name in TABLES if not folder.table(name).is_file()]
+            said.setdefault(f"accuracy of {which}", []).append(f"“{arm.label}”")
+    found = [f"{what} of {', '.join(labels)}" for what, labels in said.items()]
+    return found + [f"results/{name}.csv" for name in TABLES if not folder.table(name).is_file()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.compare import figures_energy, figures_rows, tables_accuracy, tables_energy
 from experiments.compare.figures_energy import MODELLED
-from experiments.compare.joule_rows import ARITHMETIC, DEPLOYED, MEMORY_AWARE, focus, headline_ratios, ratio_sentence
+from experiments.compare.joule_rows import ARITHMETIC, DEPLOYED, MEMORY_AWARE, focus, headline_ratios
 from experiments.compare.results import Results
 from experiments.compare.sections_results import Keep, figures, protocols
 from experiments.report.blocks import Note, Section
@@ -18,9 +18,8 @@ LAYERS_OF = (ARITHMETIC, MEMORY_AWARE)
 
 
 def energy(results: Results, keep: Keep, folder: Path) -> Section:
-    """Modelled energy of an inference: ratios, devices, layers, the NM network's share."""
+    """Modelled energy of an inference: layers, devices, the NM network's share, ratios."""
     section = Section("energy", "Energy of an inference (modelled)")
-    section.blocks += [Note(ratio_sentence(one)) for one in headline_ratios(results)]
     if not focus(results):
         section.blocks.append(Note(NO_ENERGY, True))
         return section
@@ -74,7 +73,8 @@ def break_even(results: Results, keep: Keep, folder: Path) -> Section:
         section.blocks.append(Note("No break-even rates and no sensitivities yet.", True))
         return section
     section.blocks.append(Note(f"{_below(results)} {BREAK_EVEN}".strip()))
-    section.blocks += figures([figures_rows.break_even(results, folder)])
+    forms = results.seen("break_even", "reference_form")
+    section.blocks += figures(figures_rows.break_even(results, form, folder) for form in forms)
     section.blocks += figures(figures_rows.tornado(results, ratio, folder) for ratio in ratios[:TORNADOS])
     section.blocks += [one.block for one in keep(table)]
     return section

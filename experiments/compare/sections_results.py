@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.compare import figures_accuracy, tables_accuracy, tables_energy
 from experiments.compare.cells import percent
-from experiments.compare.claims import Comparison, family, seeds_note, sentence
+from experiments.compare.claims import ONE_SEED, Comparison, family, seeds_note, sentence
 from experiments.compare.joule_rows import headline_ratios, ratio_sentence
 from experiments.compare.results import Arm, Results
 from experiments.compare.statistics import Interval
@@ -36,27 +36,26 @@ def protocols(results: Results) -> list[str]:
 
 
 def summary(results: Results, keep: Keep) -> Section:
-    """The first arm against the twin, in sentences; the numbers that matter; what is missing."""
+    """The first arm against the twin, in words and in numbers; the numbers that matter; what is missing."""
     section = Section("summary", "Summary")
-    first = next(iter(protocols(results)), None)
-    if first is not None:
-        comparisons = family(results, first)
-        against = [one for one in comparisons if (one.first, one.second) == (results.main, results.twin)]
-        section.blocks += [Note(sentence(one, MARGIN)) for one in against]
-    section.blocks += [Note(ratio_sentence(one)) for one in headline_ratios(results)]
+    of_accuracy: list[ResultTable] = []
+    for protocol in protocols(results)[:1]:
+        comparisons = family(results, protocol)
+        ours = [one for one in comparisons if one.first.name == results.main.name]
+        against = [one for one in ours if one.second.name == results.reference and one.first.form == one.second.form]
+        section.blocks += [Note(sentence(one, MARGIN)) for one in _telling(against)]
+        if against:
+            title = f"Against the twin in the same form after {against[0].classes:,} classes, protocol {protocol}"
+            of_accuracy.append(tables_accuracy.differences(against, "against_twin", title, MARGIN))
+        of_accuracy.append(tables_accuracy.summary(results, protocol))
+    section.blocks += [Note(ratio_sentence(one)) for one in headline_ratios(results) if one.comparator == results.twin]
     if not section.blocks:
         section.blocks.append(Note("Nothing to compare yet: no accuracy of any arm.", True))
-    section.blocks += [table.block for name in protocols(results)[:1] for table in keep(_summary(results, name))]
-    for of_energy in (tables_energy.summary(results), tables_energy.summary_ratios(results)):
-        section.blocks += [table.block for table in keep(of_energy)]
-    if results.missing:
-        section.blocks.append(Note(f"Missing: {'; '.join(results.missing)}.", True))
+    of_energy = (tables_energy.headline(results), tables_energy.summary(results), tables_energy.summary_ratios(results))
+    section.blocks += [table.block for one in (*of_accuracy, *of_energy) for table in keep(one)]
+    section.blocks += [Note(f"Missing: {part}.", True) for part in results.missing]
     section.blocks.append(Note(INTERVALS))
     return section
-
-
-def _summary(results: Results, protocol: str) -> ResultTable:
-    return tables_accuracy.summary(results, protocol)
 
 
 INTERVALS = (
@@ -66,13 +65,24 @@ INTERVALS = (
 )
 
 
+OTHERS = (
+    "Each under the head with which the first arm knows most. What a verdict needs is said under statistical "
+    "tests, where every head has its own."
+)
+
+
 def accuracy(results: Results, protocol: str, keep: Keep, folder: Path) -> Section:
     """Accuracy against the number of classes under one protocol: a panel a head."""
     said = PROTOCOLS[protocol]
     section = Section(f"accuracy-{protocol}", f"Accuracy, protocol {said.title}")
     comparisons = family(results, protocol)
     shown = [one for one in comparisons if one.first.name == results.main.name and one.second != results.twin]
-    section.blocks += [Note(sentence(one)) for one in _telling(shown)]
+    if telling := _telling(shown):
+        one = telling[0]
+        title = f"Against the other arms after {one.classes:,} classes, protocol {said.title}"
+        table = tables_accuracy.differences(telling, f"against_others_{protocol}", title)
+        section.blocks += [kept.block for kept in keep(table)]
+        section.blocks.append(Note(OTHERS if one.difference.seeds > 1 else f"{OTHERS} {ONE_SEED}"))
     section.blocks.append(Note(said.definition))
     heads = results.seen("accuracy", "head")
     for measure in tables_accuracy.MEASURES:

@@ -79,52 +79,77 @@ def milestones(results: Results, protocol: str, head: str, measure: str) -> Resu
     return ResultTable(f"{name}_{protocol}_{head}", title, columns, tuple(cells), pd.DataFrame(values), 1, closed=True)
 
 
-def tests(comparisons: Sequence[Comparison], protocol: str) -> ResultTable:
-    """Every comparison of a family, with what it says."""
+def differences(comparisons: Sequence[Comparison], name: str, title: str, margin: float | None = None) -> ResultTable:
+    """What arms have before others, with the p-value that each verdict rests on.
+
+    Args:
+        comparisons: corrected.
+        name: of the table.
+        title: of the table.
+        margin: of equivalence, a fraction; without it there is no column of it.
+    """
     cells, values = [], []
     for one in comparisons:
-        d, s = one.difference, one.seed_interval
-        over_seeds = DASH if s is None else f"[{100 * s[0]:.1f}, {100 * s[1]:.1f}]"
-        found = (one.wilcoxon_holm, one.mann_whitney_holm, one.seeds_holm)
-        p = (DASH if p is None else p_text(p).removeprefix("p = ").removeprefix("p ") for p in found)
-        verdict = one.verdict.value + ("" if d.seeds > 1 else " (these two networks)")
-        cells.append((one.head, one.first.label, one.second.label, verdict, points(d), over_seeds, *p))
-        values.append(
-            {
-                "protocol": protocol,
-                "head": one.head,
-                "classes": one.classes,
-                "first": one.first.name,
-                "first_form": one.first.form,
-                "second": one.second.name,
-                "second_form": one.second.form,
-                **as_columns(d, "difference"),
-                "seeds_low": None if s is None else s[0],
-                "seeds_high": None if s is None else s[1],
-                "wilcoxon_p": one.wilcoxon,
-                "wilcoxon_p_holm": one.wilcoxon_holm,
-                "mann_whitney_p": one.mann_whitney,
-                "mann_whitney_p_holm": one.mann_whitney_holm,
-                "seeds_p": one.seeds_p,
-                "seeds_p_holm": one.seeds_holm,
-                "comparisons": one.family,
-                "verdict": one.verdict.value,
-            }
-        )
+        near = {} if margin is None else {"within_margin": one.equivalence(margin).value}
+        what, *numbers = _difference(one)
+        cells.append((one.first.label, one.second.label, one.head, what, *near.values(), *numbers, _p(one.p)))
+        values.append(_values(one) | {"margin": margin} | near)
+    within = () if margin is None else (f"within {100 * margin:g} points",)
+    columns = ("arm", "against", "head", "verdict", *within, "difference (points)", "over seeds", "p (Holm)")
+    return ResultTable(name, title, columns, tuple(cells), pd.DataFrame(values), 4 + len(within))
+
+
+def tests(comparisons: Sequence[Comparison], protocol: str) -> ResultTable:
+    """Every comparison of a family, with what it says."""
+    cells = []
+    for one in comparisons:
+        p = (DASH if p is None else _p(p) for p in (one.wilcoxon_holm, one.mann_whitney_holm, one.seeds_holm))
+        cells.append((one.head, one.first.label, one.second.label, *_difference(one), *p))
     after = f" after {comparisons[0].classes:,} classes" if comparisons else ""
     title = f"Tests between arms{after}, protocol {protocol} (Holm over all {len(comparisons)} of the table)"
-    columns = (
-        "head",
-        "arm",
-        "against",
-        "verdict",
-        "difference (points)",
-        "over seeds",
-        "Wilcoxon p",
-        "Mann-Whitney p",
-        "seeds p",
-    )
-    return ResultTable(f"tests_{protocol}", title, columns, tuple(cells), pd.DataFrame(values), 4, closed=True)
+    columns = ("head", "arm", "against", "verdict", "difference (points)", "over seeds")
+    columns += ("Wilcoxon p", "Mann-Whitney p", "seeds p")
+    values = pd.DataFrame([_values(one) for one in comparisons])
+    return ResultTable(f"tests_{protocol}", title, columns, tuple(cells), values, 4, closed=True)
+
+
+def _difference(one: Comparison) -> tuple[str, str, str]:
+    """The verdict, the difference in points, and its interval over seeds."""
+    s = one.seed_interval
+    verdict = one.verdict.value
+    if one.too_few:
+        verdict += ", too few pairs"
+    elif one.difference.seeds == 1:
+        verdict += ", of these two networks"
+    return verdict, points(one.difference), DASH if s is None else f"[{100 * s[0]:.1f}, {100 * s[1]:.1f}]"
+
+
+def _p(p: float) -> str:
+    return p_text(p).removeprefix("p = ").removeprefix("p ")
+
+
+def _values(one: Comparison) -> dict[str, float | str | None]:
+    s = one.seed_interval
+    return {
+        "protocol": one.protocol,
+        "head": one.head,
+        "classes": one.classes,
+        "first": one.first.name,
+        "first_form": one.first.form,
+        "second": one.second.name,
+        "second_form": one.second.form,
+        **as_columns(one.difference, "difference"),
+        "seeds_low": None if s is None else s[0],
+        "seeds_high": None if s is None else s[1],
+        "wilcoxon_p": one.wilcoxon,
+        "wilcoxon_p_holm": one.wilcoxon_holm,
+        "mann_whitney_p": one.mann_whitney,
+        "mann_whitney_p_holm": one.mann_whitney_holm,
+        "seeds_p": one.seeds_p,
+        "seeds_p_holm": one.seeds_holm,
+        "comparisons": one.family,
+        "verdict": one.verdict.value,
+    }
 
 
 def traceability(results: Results) -> ResultTable | None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from experiments.compare.cells import as_columns, bracketed, joules, number
-from experiments.compare.joule_rows import devices, energy, energy_rows, focus, ratios, sources
+from experiments.compare.joule_rows import (
+    Ratio,
+    devices,
+    energy,
+    energy_rows,
+    focus,
+    headline_ratios,
+    ratio_verdict,
+    ratios,
+    sources,
+)
 from experiments.compare.results import Results, interval_of
 from experiments.compare.table_files import ResultTable
 from experiments.compare.tables_accuracy import spikes_per_neuron
@@ -96,16 +108,29 @@ def nm_share(results: Results) -> ResultTable | None:
 
 def ratio_table(results: Results) -> ResultTable | None:
     """Energy of every arm over that of each comparator, with the range over the constants."""
-    found = ratios(results)
-    if not found:
-        return None
-    cells = tuple(
-        (r.arm.label, r.device, r.comparator.label, r.comparator_device, bracketed((r.value, r.low, r.high)))
-        for r in found
-    )
     title = "Ratio of modelled energies, [over the ranges of the constants]"
-    columns = ("arm", "device", "comparator", "its device", "ratio")
-    return ResultTable("ratios", title, columns, cells, results.tables["sensitivity"], 4, closed=True)
+    return _ratios(ratios(results), "ratios", title, closed=True)
+
+
+def headline(results: Results) -> ResultTable | None:
+    """Those ratios of the first arm that the text speaks of."""
+    title = f"“{results.main.title}” over the twin: ratio of modelled energies, [over the ranges of the constants]"
+    return _ratios(headline_ratios(results), "headline_ratios", title)
+
+
+def _ratios(found: Sequence[Ratio], name: str, title: str, closed: bool = False) -> ResultTable | None:
+    cells, values = [], []
+    for r in found:
+        which = (r.arm.label, r.device, r.comparator.label, r.comparator_device)
+        cells.append((*which, ratio_verdict(r), bracketed((r.value, r.low, r.high))))
+        key = {"arm": r.arm.name, "form": r.arm.form, "device": r.device}
+        key |= {"comparator": r.comparator.name, "comparator_form": r.comparator.form}
+        key |= {"comparator_device": r.comparator_device}
+        values.append(key | {"ratio": r.value, "ratio_low": r.low, "ratio_high": r.high})
+    if not cells:
+        return None
+    columns = ("arm", "device", "comparator", "its device", "takes", "ratio")
+    return ResultTable(name, title, columns, tuple(cells), pd.DataFrame(values), 5, closed)
 
 
 def break_even(results: Results) -> ResultTable | None:
@@ -122,7 +147,7 @@ def break_even(results: Results) -> ResultTable | None:
             cells.append((labels[name, form], f"twin, {against}", device, number(interval_of(its, "spike_rate")), even))
     title = "Break-even: spikes per neuron and inference at which both cost the same (modelled)"
     columns = ("arm", "against", "device", "measured spike rate", "break-even rate")
-    return ResultTable("break_even", title, columns, tuple(cells), rows, 3)
+    return ResultTable("break_even", title, columns, tuple(cells), rows, 3, closed=True)
 
 
 def learning(results: Results) -> ResultTable | None:
