@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 SETTINGS: dict[str, Any] = {
     "data": {"name": "glyphs", "size": 14, "glyph_classes": 60, "meta_test_classes": 10, "selection_classes": 4},
@@ -29,3 +33,10 @@ COMPARISON: dict[str, Any] = {
         "twin": {"title": "conventional twin", "settings": {"network": {"neuron": "relu"}}},
     },
 }
+
+
+def without_report(patch: pytest.MonkeyPatch) -> None:
+    """Stands in for the report, whose tests are elsewhere, and which would take most of the time."""
+    page = ModuleType("experiments.compare.page")
+    page.write_comparison = lambda folder: folder.report  # pyright: ignore[reportAttributeAccessIssue]
+    patch.setitem(sys.modules, page.__name__, page)

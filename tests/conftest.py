@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.cli_helpers import TINY, snn_anml, write_yaml
+from tests.compare_helpers import COMPARISON, without_report
+
+
+def _own_cache(patch: pytest.MonkeyPatch, factory: pytest.TempPathFactory) -> None:
+    patch.setenv("SNN_ANML_CACHE", str(factory.mktemp("cache")))
+    patch.delenv("SNN_ANML_DATA", raising=False)
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """Glyphs are drawn once, and not into the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SNN_ANML_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("SNN_ANML_DATA", raising=False)
+        _own_cache(patch, tmp_path_factory)
         yield
 
 
@@ -48,3 +53,16 @@ def untrained(run):
         if path.name != "config.yaml":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return run
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """A finished comparison without its report, to copy and not to touch."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        _own_cache(patch, tmp_path_factory)
+        without_report(patch)
+        plan = write_yaml(folder / "small.yaml", COMPARISON)
+        said = snn_anml("compare", plan, "--out", folder / "out", "--jobs", "2")
+    assert said.code == 0, said
+    return folder / "out"

@@ -1,0 +1,88 @@
+"""What the report of a comparison claims, and that it is what its tests carry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="the extra report is not installed")
+pytest.importorskip("tabulate", reason="the extra report is not installed")
+
+import pandas as pd
+
+from experiments.compare.claims import Verdict, family
+from experiments.compare.folder import CompareFolder
+from experiments.compare.results import read_results
+from tests.compare_report_helpers import make_comparison
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> CompareFolder:
+    return make_comparison(tmp_path_factory.mktemp("compare") / "out")
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return read_results(folder)
+
+
+def test_a_network_is_never_tested_against_itself(results):
+    twin_first = replace(results, arms=results.arms[2:] + results.arms[:2])
+    assert twin_first.main == twin_first.twin
+    found = family(twin_first, "strict")
+    assert found
+    assert all(one.first != one.second for one in found)
+
+
+def of_two(results, spiking, twin):
+    """Results with these accuracies (seeds, draws) of two arms, and nothing else."""
+    rows = [
+        {
+            "arm": name,
+            "form": "float32",
+            "seed": seed,
+            "protocol": "strict",
+            "head": "sgd",
+            "classes": 600,
+            "draw": draw,
+        }
+        | {"test_accuracy": values[seed, draw]}
+        for name, values in (("spiking", spiking), ("twin", twin))
+        for seed, draw in np.ndindex(values.shape)
+    ]
+    arms = (results.main, results.twin)
+    return replace(results, arms=arms, tables={"accuracy": pd.DataFrame(rows)})
+
+
+def test_arms_that_are_alike_are_seldom_told_apart(results):
+    rng = np.random.default_rng(6)
+    claimed = 0
+    for _ in range(150):
+        arms = (0.7 + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.005, (3, 10)) for _ in range(2))
+        (one,) = family(of_two(results, *arms), "strict")
+        claimed += one.verdict in (Verdict.ABOVE, Verdict.BELOW)
+    assert claimed / 150 <= 0.09  # 0.05 is promised; this is two standard errors above
+
+
+def test_draws_that_agree_are_one_value(results):
+    means = np.array([0.70, 0.71, 0.73])
+    spiking, twin = (np.repeat(x[:, None], 10, axis=1) for x in (means + np.array((0.05, 0.06, 0.055)), means))
+    (one,) = family(of_two(results, spiking, twin), "strict")
+    assert (one.difference.seeds, one.difference.values) == (3, 3)
+    assert one.wilcoxon == 0.25
+    assert one.p == one.seeds_p < 0.01
+    assert one.verdict is Verdict.ABOVE
+    (alone,) = family(of_two(results, spiking[:1], twin[:1]), "strict")
+    assert alone.verdict is Verdict.UNDECIDED
+
+
+def test_networks_that_differ_do_not_make_a_claim_on_training(results):
+    rng = np.random.default_rng(7)
+    twin = 0.7 + rng.normal(0, 0.01, (3, 10))
+    spiking = twin + np.array([[0.09], [0.05], [-0.01]]) + rng.normal(0, 0.002, (3, 10))
+    (one,) = family(of_two(results, spiking, twin), "strict")
+    assert one.wilcoxon_holm < 0.01
+    assert one.difference.low > 0 or one.seed_interval[0] < 0
+    assert one.verdict is Verdict.UNDECIDED

@@ -1,0 +1,157 @@
+"""The long tables that `snn-anml compare` leaves are those of its runs."""
+
+import pytest
+import yaml
+
+from experiments.compare import command
+from experiments.compare.folder import CompareFolder
+from experiments.meter import NO_METER
+from experiments.pipeline import read_csv
+
+for package in command.OF_REPORT:
+    pytest.importorskip(package, reason="the extra report is not installed")
+
+
+def rows(out, table):
+    return read_csv(CompareFolder(out).table(table))
+
+
+def test_every_table_has_its_rows(compared):
+    assert {path.stem for path in (compared / "results").iterdir()} == {
+        *("accuracy", "energy", "memory", "learning", "training", "activity"),
+        *("sensitivity", "break_even", "measured", "runs"),
+    }
+    floats = [("spiking", "float32"), ("twin", "float32")]
+    forms = [floats[0], ("spiking", "int8"), floats[1], ("twin", "int8"), ("twin", "int2")]
+    for table in ("accuracy", "energy", "memory"):
+        assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == forms
+    for table in ("learning", "training", "measured"):
+        assert list(dict.fromkeys((row["arm"], row["form"]) for row in rows(compared, table))) == floats
+    accuracy = rows(compared, "accuracy")
+    keys = {(row["arm"], row["form"], row["head"], row["classes"], row["draw"]) for row in accuracy}
+    assert len(keys) == len(accuracy) == 5 * 2 * 3 * 2
+
+
+def test_rows_are_those_of_the_runs(compared):
+    for arm in ("spiking", "twin"):
+        folder = CompareFolder(compared).run(arm, 0)
+        own = [row for row in rows(compared, "accuracy") if (row["arm"], row["form"]) == (arm, "float32")]
+        there = [{k: v for k, v in row.items() if k != "seed"} for row in read_csv(folder.meta_test)]
+        assert [{k: v for k, v in row.items() if k not in ("arm", "form", "seed")} for row in own] == there
+        energy = [row for row in rows(compared, "energy") if (row["arm"], row["form"]) == (arm, "float32")]
+        assert [row["joules"] for row in energy] == [row["joules"] for row in read_csv(folder.energy)]
+    assert (CompareFolder(compared).run("spiking", 0).certificate).exists()
+    assert not (CompareFolder(compared).run("twin", 0).certificate).exists()
+
+
+def test_spikes_are_those_of_spiking_layers(compared):
+    found = rows(compared, "activity")
+    assert {(row["arm"], row["part"]) for row in found} == {("spiking", "pln")}
+    for form in ("float32", "int8"):
+        neurons = [int(row["neurons"]) for row in found if row["form"] == form]
+        assert neurons == [6 * 7 * 7, 8 * 4 * 4]
+    for row in found:
+        assert float(row["spikes_per_neuron"]) == float(row["spikes"]) / int(row["neurons"])
+
+
+def total(found, arm, form, device):
+    return sum(
+        float(row["joules"])
+        for row in found
+        if (row["arm"], row["form"], row["device"], row["convention"]) == (arm, form, device, "exact")
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "device", "form", "other"),
+    [
+        ("float32", "loihi", "float32", "loihi"),
+        ("float32", "loihi", "float32", "arm"),
+        ("float32", "cmos45-fp32", "int8", "cmos45-int8"),
+        ("int8", "cmos45-int8", "int8", "cmos45-int8"),
+        ("int8", "cmos45-int32", "int2", "cmos45-int2-extrapolated"),
+    ],
+)
+def test_ratios_and_break_even_rates_are_those_of_the_energies(compared, own, device, form, other):
+    energy = rows(compared, "energy")
+    spiking, twin = total(energy, "spiking", own, device), total(energy, "twin", form, other)
+    forms, keys = (own, form), ("form", "reference_form")
+    ratios = {
+        float(row["ratio"])
+        for row in rows(compared, "sensitivity")
+        if (row["device"], row["reference_device"], *(row[key] for key in keys)) == (device, other, *forms)
+    }
+    assert len(ratios) == 1
+    assert ratios.pop() == pytest.approx(spiking / twin, rel=1e-9)
+    label = device if device == other else f"{device} / {other}"
+    its = (row for row in rows(compared, "break_even") if tuple(row[key] for key in keys) == forms)
+    (even,) = (row for row in its if row["device"] == label)
+    activity = [row for row in rows(compared, "activity") if row["form"] == own]
+    rate = sum(float(row["spikes"]) for row in activity) / sum(int(row["neurons"]) for row in activity)
+    assert float(even["spike_rate"]) == pytest.approx(rate)
+    if even["break_even_rate"]:
+        # A spiking network cheaper than its rival has fewer spikes than break even.
+        assert (float(even["break_even_rate"]) > rate) == (spiking < twin)
+
+
+def test_integers_stand_beside_integers_and_are_bounded_by_32_bits(compared):
+    ratios = {
+        (row["form"], row["device"], row["reference_form"], row["reference_device"]): float(row["ratio"])
+        for row in rows(compared, "sensitivity")
+    }
+    for one, bound, other in (
+        ("cmos45-int8", "cmos45-int32", "cmos45-int8"),
+        ("memory-exact", "memory-exact-int32", "memory-exact"),
+        ("memory-lemaire", "memory-lemaire-int32", "memory-lemaire"),
+    ):
+        assert ratios["int8", one, "int8", other] < ratios["int8", bound, "int8", other]
+    own = {device for form, device, reference_form, _ in ratios if (form, reference_form) == ("float32", "int8")}
+    assert own == {"cmos45-fp32", "memory-exact", "memory-lemaire"}
+    assert not any((form, reference_form) == ("int8", "float32") for form, _, reference_form, _ in ratios)
+
+
+def test_every_run_can_be_traced(compared):
+    found = rows(compared, "runs")
+    assert [(row["arm"], row["seed"], row["trained_steps"]) for row in found] == [
+        ("spiking", "0", "40"),
+        ("twin", "0", "40"),
+    ]
+    for row in found:
+        kept = yaml.safe_load((compared / row["folder"] / "config.yaml").read_text())["provenance"]
+        assert (row["data_sha256"], row["git_commit"]) == (kept["data_sha256"], kept["git_commit"])
+        assert kept["threads"] == 1
+    assert len({row["config_sha256"] for row in found}) == 2
+    resolved = yaml.safe_load((compared / "comparison.yaml").read_text())
+    assert resolved["provenance"]["data_sha256"] == found[0]["data_sha256"]
+
+
+def test_modelled_joules_of_training_and_none_measured_without_a_meter(compared):
+    for row in rows(compared, "training"):
+        assert (row["steps"], row["drawings"]) == ("40", str(20 * 8 + 20 * 4 * 3))
+        assert float(row["joules"]) > 0
+        assert float(row["seconds"]) > 0
+    for row in rows(compared, "measured"):
+        assert row["note"].startswith(NO_METER) == (not row["joules"])
+
+
+def test_learning_has_an_output_for_every_class_to_come_and_pays_for_the_traffic_of_the_network(compared):
+    """Traffic: that of every drawing's inference without its head, by the memory-aware model with exact counts."""
+    found = [row for row in rows(compared, "learning") if row["form"] == "float32"]
+    assert {(row["known"], row["outputs"]) for row in found} == {("1", "10"), ("4", "10"), ("9", "10")}
+    for row in found:
+        if (row["device"], row["item"]) == ("cmos45-fp32", "features"):
+            accesses = sum(
+                float(layer["joules_memory"])
+                for layer in rows(compared, "memory")
+                if all(layer[key] == row[key] for key in ("arm", "form", "seed"))
+                and layer["accounting"] == "exact"
+                and layer["part"] != "head"
+            )
+            assert float(row["joules_memory"]) == pytest.approx(int(row["shots"]) * accesses) != 0
+
+
+def test_each_run_has_its_log(compared):
+    said = (compared / "runs" / "spiking" / "seed-0" / "job.log").read_text()
+    assert [line.split(": ")[-1] for line in said.splitlines() if "spiking, seed 0: " in line] == [
+        *("training", "meta-test", "export", "costs", "8 bits", "done")
+    ]

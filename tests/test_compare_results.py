@@ -1,0 +1,189 @@
+"""What the report of a comparison reads from the long tables, and what it makes of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="the extra report is not installed")
+pytest.importorskip("tabulate", reason="the extra report is not installed")
+
+import pandas as pd
+
+from experiments.compare.figures_accuracy import curves
+from experiments.compare.figures_energy import front
+from experiments.compare.folder import CompareFolder
+from experiments.compare.joule_rows import (
+    ARITHMETIC,
+    MEMORY_AWARE,
+    energy,
+    headline_ratios,
+    ratio_sentence,
+    ratios,
+)
+from experiments.compare.look import look
+from experiments.compare.results import read_results
+from experiments.compare.tables_accuracy import milestones, spikes_per_neuron
+from experiments.compare.tables_energy import summary_ratios
+from snn_anml.errors import UserError
+from tests.compare_report_helpers import ARMS, CLASSES, TITLES, make_comparison
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> CompareFolder:
+    return make_comparison(tmp_path_factory.mktemp("compare") / "out")
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return read_results(folder)
+
+
+def arm(results, label):
+    return next(one for one in results.arms if one.label == label)
+
+
+def test_arms_are_those_of_the_plan_with_the_forms_of_the_reference(results):
+    labels = ["spiking, spiking NM", "spiking, spiking NM, int8"]
+    labels += ["conventional twin", "conventional twin, int8", "conventional twin, int3"]
+    assert [one.label for one in results.arms] == [*labels, TITLES["no_nm"]]
+    assert results.main.name == "spiking"
+    assert results.twin.label == "conventional twin"
+    assert [point.name for point in results.sweeps[0].points] == ["lambda=0", "lambda=0.03", "lambda=0.3"]
+    assert results.missing == ()
+
+
+def test_table_of_accuracies_holds_the_means_over_seeds_and_draws(results):
+    table = milestones(results, "strict", "sgd", "test_accuracy")
+    raw = pd.read_csv(results.folder.table("accuracy"))
+    assert len(table.values) == len(results.arms) * len(CLASSES)
+    for row in table.values.to_dict("records"):
+        its = raw[(raw.arm == row["arm"]) & (raw.form == row["form"]) & (raw.classes == row["classes"])]
+        its = its[(its.protocol == "strict") & (its["head"] == "sgd")].test_accuracy
+        assert row["test_accuracy"] == pytest.approx(its.mean())
+        assert row["test_accuracy_low"] < its.mean() < row["test_accuracy_high"]
+        assert (row["seeds"], row["values"]) == (3, len(its))
+    i = results.interval("accuracy", "spiking", "test_accuracy", protocol="strict", head="sgd", classes=600)
+    cell = f"{100 * i.mean:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
+    assert table.rows[0][-1] == cell
+
+
+def test_energies_are_sums_of_layers_and_means_over_seeds(results):
+    raw = pd.read_csv(results.folder.table("energy"))
+    for label, device in (("spiking, spiking NM", "cmos45-fp32"), ("conventional twin, int8", "cmos45-int8")):
+        one = arm(results, label)
+        its = raw[(raw.arm == one.name) & (raw.form == one.form) & (raw.device == device)]
+        assert energy(results, one, ARITHMETIC).mean == pytest.approx(its.groupby("seed").joules.sum().mean())
+        assert energy(results, one, device) == energy(results, one, ARITHMETIC)
+    memory = pd.read_csv(results.folder.table("memory"))
+    float32 = memory[(memory.arm == "spiking") & (memory.form == "float32")]
+    exact = float32[float32.accounting == "exact"]
+    assert energy(results, results.main, MEMORY_AWARE).mean == pytest.approx(exact.groupby("seed").joules.sum().mean())
+    assert energy(results, arm(results, "conventional twin, int8"), "loihi") is None
+
+
+def test_spikes_per_neuron_are_of_all_neurons_together(results):
+    raw = pd.read_csv(results.folder.table("activity"))
+    its = raw[(raw.arm == "spiking") & (raw.form == "float32")].groupby("seed")
+    expected = (its.spikes.sum() / its.neurons.sum()).mean()
+    assert spikes_per_neuron(results, "spiking").mean == pytest.approx(expected)
+    assert spikes_per_neuron(results, "twin") is None
+
+
+def test_ratios_range_over_all_constants_together(results):
+    found = {(r.arm.label, r.device, r.comparator.form): r for r in ratios(results)}
+    spiking = TITLES["spiking"]
+    like = found[spiking, "cmos45-fp32", "float32"]
+    assert (like.value, like.low, like.high) == (0.2, 0.1, 0.4)
+    assert ratio_sentence(like).endswith("less wherever the constants lie in their ranges.")
+    assert ratio_sentence(found[spiking, "cmos45-fp32", "int8"]).endswith(
+        "more wherever the constants lie in their ranges."
+    )
+    assert ratio_sentence(found[spiking, "memory-exact", "float32"]).endswith(
+        "the constants do not decide which takes less."
+    )
+
+
+def test_the_summary_sets_arms_against_the_twin_in_float32(results):
+    table = summary_ratios(results)
+    assert table.columns == ("arm", "cmos45-fp32", "memory-exact", "loihi, twin on arm")
+    expected = ("0.200 [0.100, 0.400]", "0.900 [0.450, 1.80]", "0.0100 [0.00500, 0.0200]")
+    assert table.rows == tuple((TITLES[name], *expected) for name in ("spiking", "no_nm"))
+    assert list(table.values["ratio"]) == [0.2, 0.9, 0.01] * 2
+
+
+def test_quantised_arms_stand_beside_quantised_comparators(results):
+    def spoken_of(results):
+        return [(r.arm.form, r.device, r.comparator.form, r.comparator_device) for r in headline_ratios(results)]
+
+    floats = [("cmos45-fp32", "cmos45-fp32"), ("loihi", "arm"), ("memory-exact", "memory-exact")]
+    floats = [("float32", one, "float32", other) for one, other in floats]
+    integers = [("int8", one, "int8", "cmos45-int8") for one in ("cmos45-int8", "cmos45-int32")]
+    assert spoken_of(results) == floats + integers
+    rows = results.tables["sensitivity"]
+    without = replace(results, tables={**results.tables, "sensitivity": rows[rows.form == "float32"]})
+    others = [("int8", "cmos45-int8"), ("int3", "cmos45-int3-extrapolated")]
+    others = [("float32", "cmos45-fp32", form, device) for form, device in others]
+    assert spoken_of(without) == [floats[0], *others, *floats[1:]]
+
+
+def test_front_is_what_nothing_beats_in_both():
+    points = [(1.0, 0.5), (2.0, 0.4), (3.0, 0.9), (3.0, 0.8), (0.5, 0.1), (9.0, 0.9)]
+    beaten = {i for i, (x, y) in enumerate(points) for a, b in points if a <= x and b >= y and (a, b) != (x, y)}
+    assert front(points) == [4, 0, 2] == sorted(set(range(6)) - beaten, key=lambda i: points[i])
+
+
+def test_no_two_arms_look_alike(results):
+    looks = [(look(results, arm).of_line, look(results, arm).of_marker) for arm in results.arms]
+    for which in (0, 1):
+        assert len({tuple(map(str, one[which].values())) for one in looks}) == len(results.arms)
+
+
+def test_published_numbers_stand_under_the_head_that_learned_alike_and_only_on_omniglot(results, tmp_path):
+    for dataset, there in (("omniglot", True), ("glyphs", False)):
+        figure = curves(replace(results, dataset=dataset), "strict", "sgd", "test_accuracy", tmp_path)
+        assert ("63.9 % at 600" in figure.caption) is there
+        assert ("published" in figure.svg) is there
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "said"),
+    [
+        (
+            "accuracy",
+            lambda t: t.replace("strict,sgd,10,0,0.01", "strict,sgd,ten,0,0.01", 1),
+            "line 2: classes = 'ten'",
+        ),
+        ("accuracy", lambda t: t.replace("test_accuracy", "other"), "has no column 'test_accuracy'"),
+        ("accuracy", lambda t: t + t.splitlines()[1] + "\n", "is there twice"),
+        ("accuracy", lambda t: t.replace(",0.01,", ",0.01,1,2,3,", 1), "is no table"),
+        ("energy", lambda t: t[: t.rindex(",")] + ",nan\n", "joules = 'nan' is no number"),
+        ("memory", lambda t: "", "is no table"),
+    ],
+)
+def test_a_damaged_table_is_named(folder, tmp_path, table, change, said):
+    copy = CompareFolder(tmp_path / "copy")
+    shutil.copytree(folder.results, copy.results)
+    shutil.copy(folder.comparison, copy.comparison)
+    copy.table(table).write_text(change(copy.table(table).read_text()))
+    with pytest.raises(UserError, match=re.escape(said)) as refused:
+        read_results(copy)
+    assert f"{table}.csv" in str(refused.value)
+
+
+def test_a_folder_without_a_comparison_is_named(tmp_path):
+    with pytest.raises(UserError, match="holds no comparison"):
+        read_results(CompareFolder(tmp_path))
+
+
+def test_true_effects_of_the_helper_are_those_of_its_tables(results):
+    for name, mean in ARMS.items():
+        found = results.interval("accuracy", name, "test_accuracy", protocol="strict", head="sgd", classes=600)
+        assert found.mean == pytest.approx(mean, abs=0.012)
+    assert isinstance(results.folder.path, Path)
+    assert np.isfinite(results.tables["accuracy"]["test_accuracy"]).all()
