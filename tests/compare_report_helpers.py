@@ -176,6 +176,7 @@ def _sensitivity(arms: Mapping[str, float]) -> list[dict[str, Any]]:
     pairs = [("float32", "cmos45-fp32", "float32", "cmos45-fp32", 0.2)]
     pairs += [("float32", "cmos45-fp32", "int8", "cmos45-int8", 4.0)]
     pairs += [("float32", "cmos45-fp32", "int3", "cmos45-int3-extrapolated", 9.0)]
+    pairs += [("float32", "cmos45-int8", "float32", "cmos45-int8", 0.2)]
     pairs += [("float32", "loihi", "float32", "arm", 0.01), ("float32", "memory-exact", "float32", "memory-exact", 0.9)]
     pairs += [("int8", "cmos45-int8", "int8", "cmos45-int8", 0.3), ("int8", "cmos45-int32", "int8", "cmos45-int8", 3.0)]
     for arm in arms:
@@ -187,6 +188,7 @@ def _sensitivity(arms: Mapping[str, float]) -> list[dict[str, Any]]:
                 which = {"arm": arm, "form": own, "reference": "twin", "reference_form": form}
                 which |= {"device": device, "reference_device": other}
                 values = {"ratio": ratio, "ratio_low": ratio / factor, "ratio_high": ratio * factor}
+                values |= {"seeds": 3, "seed_low": 0.9 * ratio, "seed_high": 1.1 * ratio}
                 rows.append(which | {"constant": constant} | ends | values)
     return rows
 

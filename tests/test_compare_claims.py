@@ -12,10 +12,10 @@ pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 import pandas as pd
 
-from experiments.compare.claims import Verdict, family
+from experiments.compare.claims import Verdict, family, primary
 from experiments.compare.folder import CompareFolder
 from experiments.compare.results import read_results
-from tests.compare_report_helpers import make_comparison
+from tests.compare_report_helpers import CLASSES, TITLES, make_comparison
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,23 @@ def test_a_network_is_never_tested_against_itself(results):
     found = family(twin_first, "strict")
     assert found
     assert all(one.first != one.second for one in found)
+
+
+def test_few_comparisons_are_fixed_beforehand_and_corrected_among_themselves(results):
+    found = primary(results, "strict")
+    spiking, twin = results.main, results.twin
+    labels = [(one.first.label, one.second.label) for one in found]
+    assert labels == [
+        (spiking.label, twin.label),
+        (spiking.label, TITLES["no_nm"]),
+        (f"{spiking.label}, int8", f"{twin.label}, int8"),
+    ]
+    assert {(one.head, one.classes, one.family) for one in found} == {(results.head, CLASSES[-1], 3)}
+    of_all = {(one.first, one.second): one for one in family(results, "strict") if one.head == results.head}
+    for one in found:
+        every = of_all[one.first, one.second]
+        assert (one.difference, one.wilcoxon) == (every.difference, every.wilcoxon)
+        assert one.wilcoxon_holm <= every.wilcoxon_holm
 
 
 def of_two(results, spiking, twin):

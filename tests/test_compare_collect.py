@@ -1,12 +1,20 @@
 """The long tables that `snn-anml compare` leaves are those of its runs."""
 
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
-from experiments.compare import command
+from converters.energy.sensitivity import Bill
+from experiments.compare import collect, command
 from experiments.compare.folder import CompareFolder
+from experiments.compare.plan_file import read_comparison
 from experiments.meter import NO_METER
 from experiments.pipeline import read_csv
+from experiments.run_folder import RunFolder
+from snn_anml.errors import UserError
 
 for package in command.OF_REPORT:
     pytest.importorskip(package, reason="the extra report is not installed")
@@ -92,6 +100,30 @@ def test_ratios_and_break_even_rates_are_those_of_the_energies(compared, own, de
     if even["break_even_rate"]:
         # A spiking network cheaper than its rival has fewer spikes than break even.
         assert (float(even["break_even_rate"]) > rate) == (spiking < twin)
+
+
+def test_ratios_are_over_the_seeds_that_both_have(monkeypatch):
+    joules = {"spiking": {0: 1.0, 1: 3.0, 2: 50.0}, "twin": {0: 4.0, 1: 4.0, 3: 70.0}, "begun": {0: None}}
+    forms = [collect.Form(arm, "float32", seed, RunFolder(Path(arm))) for arm in joules for seed in joules[arm]]
+
+    def bills(folder):
+        found = joules[folder.path.name][next(seeds[folder.path.name])]
+        return {} if found is None else {"loihi": Bill("loihi", {"spike": 1.0}, {"spike": found})}
+
+    seeds = {arm: iter(its) for arm, its in joules.items()}
+    monkeypatch.setattr(collect, "read_bills", bills)
+    comparison = SimpleNamespace(reference="twin", arms=[SimpleNamespace(name=arm) for arm in joules])
+    first, *_ = found = list(collect._sensitivity(forms, comparison))
+    assert {row["arm"] for row in found} == {"spiking"}
+    assert (first["ratio"], first["seeds"], first["seed_low"], first["seed_high"]) == (0.5, 2, 0.25, 0.75)
+
+
+def test_a_run_of_another_version_is_named(compared, tmp_path):
+    out = CompareFolder(Path(shutil.copytree(compared, tmp_path / "out")))
+    energy = out.run("spiking", 0).energy
+    energy.write_text(energy.read_text().replace("joules_gates", "gates_joules", 1))
+    with pytest.raises(UserError, match=r"no column 'joules_gates' for energy.csv: another version"):
+        collect.collect(out, read_comparison([out.comparison]))
 
 
 def test_integers_stand_beside_integers_and_are_bounded_by_32_bits(compared):

@@ -23,7 +23,6 @@ from experiments.compare.joule_rows import (
     MEMORY_AWARE,
     energy,
     headline_ratios,
-    ratio_sentence,
     ratios,
 )
 from experiments.compare.look import look
@@ -100,13 +99,28 @@ def test_ratios_range_over_all_constants_together(results):
     spiking = TITLES["spiking"]
     like = found[spiking, "cmos45-fp32", "float32"]
     assert (like.value, like.low, like.high) == (0.2, 0.1, 0.4)
-    assert ratio_sentence(like).endswith("less wherever the constants lie in their ranges.")
-    assert ratio_sentence(found[spiking, "cmos45-fp32", "int8"]).endswith(
-        "more wherever the constants lie in their ranges."
-    )
-    assert ratio_sentence(found[spiking, "memory-exact", "float32"]).endswith(
-        "the constants do not decide which takes less."
-    )
+    assert (like.seeds, like.seed_low, like.seed_high) == (3, pytest.approx(0.18), pytest.approx(0.22))
+    assert (like.verdict, like.bound) == ("less", "")
+    assert found[spiking, "cmos45-fp32", "int8"].verdict == "more"
+    assert found[spiking, "memory-exact", "float32"].verdict == "undecided"
+    assert (spiking, "cmos45-int8", "float32") not in found  # nobody measured what float32 knows in integers
+
+
+def test_a_bound_shows_one_side_only_and_a_seed_may_undo_it(results):
+    integers = next(one for one in ratios(results) if one.arm.form == "int8" and one.device == "cmos45-int8")
+    upper = integers._replace(device="cmos45-int32")
+    memory = integers._replace(device="memory-lemaire-int32")
+    assert (integers.bound, upper.bound, memory.bound) == ("lower", "upper", "upper")
+    less, more = {"value": 0.3, "low": 0.2, "high": 0.6}, {"value": 3.0, "low": 2.0, "high": 6.0}
+    less |= {"seed_low": 0.28, "seed_high": 0.32}
+    more |= {"seed_low": 2.8, "seed_high": 3.2}
+    assert [one._replace(**less).verdict for one in (integers, upper)] == ["undecided", "less"]
+    assert [one._replace(**more).verdict for one in (integers, upper)] == ["more", "undecided"]
+    floats = integers._replace(arm=results.main)
+    assert floats.bound == ""
+    assert [floats._replace(**one).verdict for one in (less, more)] == ["less", "more"]
+    assert floats._replace(**{**less, "seed_high": 1.01}).verdict == "undecided"
+    assert floats._replace(**{**more, "seed_low": 0.99}).verdict == "undecided"
 
 
 def test_the_summary_sets_arms_against_the_twin_in_float32(results):

@@ -157,22 +157,35 @@ def corrected(family: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def family(results: Results, protocol: str) -> list[Comparison]:
-    """The comparisons of a table: for every head, the first arm against each other, and each against the twin; a
-    quantised form of the first arm against the same of the twin.
-
-    All at the largest number of classes that the first arm has under this protocol.
-    """
+def primary(results: Results, protocol: str) -> list[Comparison]:
+    """The comparisons that the text is about, few enough that a few seeds can decide them: under the head that is
+    exported, the first arm against each other in float32, and against the twin in the same quantised form."""
     main, twin = results.main, results.twin
-    rows = results.rows("accuracy", main, protocol=protocol)
-    if not len(rows):
-        return []
-    classes = int(rows["classes"].max())
+    pairs = [(main, other) for other in results.arms if other.name != main.name and other.form == main.form]
+    pairs += [(a, b) for a in results.arms for b in results.arms if _same_few_bits(a, b, main, twin)]
+    return _family(results, protocol, [results.head], pairs)
+
+
+def family(results: Results, protocol: str) -> list[Comparison]:
+    """The comparisons of the table of all tests: for every head, the first arm against each other, and each against the
+    twin; a quantised form of the first arm against the same of the twin."""
+    main, twin = results.main, results.twin
     pairs = [(main, other) for other in results.arms if other != main]
     if twin is not None:
         pairs += [(other, twin) for other in results.arms if other.name not in (main.name, twin.name)]
     pairs += [(a, b) for a in results.arms for b in results.arms if _same_few_bits(a, b, main, twin)]
-    found = (compare(results, a, b, protocol, head, classes) for head in dict.fromkeys(rows["head"]) for a, b in pairs)
+    return _family(results, protocol, results.seen("accuracy", "head"), pairs)
+
+
+def _family(
+    results: Results, protocol: str, heads: Sequence[str], pairs: Sequence[tuple[Arm, Arm]]
+) -> list[Comparison]:
+    """At the largest number of classes that the first arm has under this protocol, corrected for each other."""
+    rows = results.rows("accuracy", results.main, protocol=protocol)
+    if not len(rows):
+        return []
+    classes = int(rows["classes"].max())
+    found = (compare(results, a, b, protocol, head, classes) for head in heads for a, b in pairs)
     return corrected([one for one in found if one is not None])
 
 

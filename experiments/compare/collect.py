@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from converters import energy
 from converters.energy import learning, memory, training
 from converters.energy.break_even import break_even
-from converters.energy.sensitivity import CSV_COLUMNS as SENSITIVITY
-from converters.energy.sensitivity import Bill, csv_rows, sensitivity
+from converters.energy.sensitivity import CSV_COLUMNS, Bill, csv_rows, sensitivity
 from experiments import meter
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan import Comparison
@@ -20,6 +19,7 @@ from experiments.compare.shares import ACCOUNTINGS, BOUND, mean_bill, read_bills
 from experiments.pipeline import read_csv, write_csv
 from experiments.quantised import quantised_folder
 from experiments.run_folder import RunFolder, read_provenance, to_plain
+from snn_anml.errors import UserError
 
 FLOAT = "float32"
 KEYS = ("arm", "form", "seed")
@@ -35,6 +35,7 @@ ACCURACY = (
 )
 ACTIVITY = ("layer", "part", "neurons", "spikes", "spikes_per_neuron")
 BREAK_EVEN = (*KEYS, "reference_form", "device", "spike_rate", "break_even_rate")
+SENSITIVITY = (*CSV_COLUMNS, "seeds", "seed_low", "seed_high")
 RUNS = ("arm", "seed", "folder", "config_sha256", "data_sha256", "git_commit", "trained_steps")
 
 # By device of a spiking network, those on which a conventional one stands beside it, but for the same.
@@ -80,6 +81,12 @@ def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
         return [name for name in tables if folder.table(name).exists()]
     written = []
     for name, (columns, rows) in tables.items():
+        rows = list(rows)
+        if absent := next((column for column in columns if rows and column not in rows[0]), None):
+            raise UserError(
+                f"A run under {folder.path} has no column {absent!r} for {folder.table(name).name}: another version "
+                "made it; delete meta_test.csv and energy.csv in its folders and run snn-anml compare again."
+            )
         rows = [{column: row[column] for column in columns} for row in rows]
         if rows:
             write_csv(folder.table(name), columns, rows)
@@ -140,27 +147,27 @@ def _pairs(form: str, own: Iterable[str], reference_form: str, others: Collectio
 
 
 def _sensitivity(forms: Sequence[Form], comparison: Comparison) -> Iterator[Mapping[str, Any]]:
-    """Ratios of mean energies over seeds, of every arm to the forms of the reference that `_pairs` sets it against."""
+    """Ratios of mean energies over the seeds that both have, of every arm to the forms of the reference that `_pairs`
+    sets it against; `seed_low`, `seed_high`: the ratio of the seed where it is least, and most."""
     if comparison.reference is None:
         return
-    bills = _mean_bills(forms)
-    comparators = {form: found for (arm, form), found in bills.items() if arm == comparison.reference}
+    bills: dict[tuple[str, str], dict[int, dict[str, Bill]]] = {}
+    for form in forms:
+        if found := read_bills(form.folder):
+            bills.setdefault((form.arm, form.form), {})[form.seed] = found
     names = {arm.name for arm in comparison.arms} - {comparison.reference}
     for (arm, form), own in bills.items():
-        for reference_form, found in comparators.items() if arm in names else ():
-            for device, other in _pairs(form, own, reference_form, found):
-                ratio = sensitivity(own[device], found[other])
-                yield from csv_rows(ratio, arm, form, comparison.reference, reference_form)
-
-
-def _mean_bills(forms: Iterable[Form]) -> dict[tuple[str, str], dict[str, Bill]]:
-    """By arm and form, and by device, the mean over seeds."""
-    found: dict[tuple[str, str], dict[str, list[Bill]]] = {}
-    for form in forms:
-        by_device = found.setdefault((form.arm, form.form), {})
-        for device, one in read_bills(form.folder).items():
-            by_device.setdefault(device, []).append(one)
-    return {key: {device: mean_bill(ones) for device, ones in of.items()} for key, of in found.items()}
+        for (reference, reference_form), others in bills.items():
+            seeds = sorted(own.keys() & others.keys())
+            if arm not in names or reference != comparison.reference or not seeds:
+                continue
+            for device, other in _pairs(form, own[seeds[0]], reference_form, others[seeds[0]]):
+                pairs = [(own[seed][device], others[seed][other]) for seed in seeds]
+                ratio = sensitivity(*(mean_bill(ones) for ones in zip(*pairs, strict=True)))
+                of_seeds = [one.total / its.total for one, its in pairs]
+                spread = {"seeds": len(seeds), "seed_low": min(of_seeds), "seed_high": max(of_seeds)}
+                for row in csv_rows(ratio, arm, form, reference, reference_form):
+                    yield row | spread
 
 
 def _break_even(forms: Sequence[Form], comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,6 @@ from experiments.report.blocks import Figure
 from experiments.report.drawing import colour, draw
 
 MODELLED = "Modelled from counts and published prices, not measured."
-FILLS = ("full", "left", "none", "bottom")
 PARTS = {"arithmetic": "blue", "neurons": "sky", "memory": "green", "addressing": "vermillion"}
 PARTS |= {"gates": "purple", "NM network": "amber"}
 """Of a bar of the breakdown, with their colours."""
@@ -53,11 +52,7 @@ def pareto(results: Results, protocol: str, device: str, folder: Path) -> Figure
     heads, arms = list(dict.fromkeys(s.head for s in spots)), list(dict.fromkeys(s.arm for s in spots))
 
     def style(arm: Arm, head: str) -> dict[str, Any]:
-        forms = [one.form for one in results.arms if one.name == arm.name]
-        fill = FILLS[forms.index(arm.form) % len(FILLS)]
-        face = {"markerfacecoloralt": colour("paper"), "fillstyle": fill}
-        hue = look(results, arm).colour
-        return {"color": hue, "marker": MARKERS[heads.index(head) % len(MARKERS)], "linestyle": "", **face}
+        return look(results, arm).of_marker | {"marker": MARKERS[heads.index(head) % len(MARKERS)]}
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.add_subplot()
@@ -90,7 +85,10 @@ def pareto(results: Results, protocol: str, device: str, folder: Path) -> Figure
     words = "; ".join(f"{s.arm.label}, {s.head}: {percent(s.accuracy)} % at {joules(s.joules)}" for s in spots)
     classes = int(results.rows("accuracy", spots[0].arm, protocol=protocol)["classes"].max())
     where = _DEVICE_WORDS.get(device, "")
-    caption = f"After {classes:,} classes, protocol {protocol}. Bars: 95 % intervals. {where}{MODELLED}"
+    caption = (
+        f"After {classes:,} classes, protocol {protocol}. Linear heads, which cost the same; gaussian is none. "
+        f"Bars: 95 % intervals. {where}{MODELLED}"
+    )
     height = 3.0 + legend_height(arms, len(heads) + 1)
     title = f"Accuracy against energy, {device}"
     return draw(paint, title, caption, words + ".", height, files=folder / f"pareto_{_stem(device)}")
@@ -110,6 +108,8 @@ def _spots(results: Results, protocol: str, device: str) -> list[Spot]:
         cost = energy(results, arm, device)
         rows = results.rows("accuracy", arm, protocol=protocol)
         for head in dict.fromkeys(rows["head"]) if cost is not None else ():
+            if head == "gaussian":
+                continue
             where = {"protocol": protocol, "head": head, "classes": rows["classes"].max()}
             accuracy = results.interval("accuracy", arm, "test_accuracy", **where)
             if cost is not None and accuracy is not None:

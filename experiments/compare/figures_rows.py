@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from experiments.compare.cells import bracketed, joules, joules_tick, number
 from experiments.compare.figures_energy import MODELLED
-from experiments.compare.joule_rows import ALL_TOGETHER, Ratio
+from experiments.compare.joule_rows import ALL_TOGETHER, Ratio, as_if_integers
 from experiments.compare.look import arm_legend, dots, legend_height, logarithmic, look, put_legend
 from experiments.compare.results import Arm, Results, interval_of
 from experiments.compare.statistics import Interval
@@ -83,9 +83,10 @@ def break_even(results: Results, against: str, folder: Path) -> Figure | None:
     arms = {arm.form: arm for arm in results.arms if arm.name == results.main.name}
     table = table[(table["arm"] == results.main.name) & (table["reference_form"] == against)]
     for (form, device), its in table.groupby(["form", "device"], sort=False):
-        known = interval_of(its.dropna(subset=["break_even_rate"]), "break_even_rate")
-        rate = interval_of(its, "spike_rate")
-        if form in arms and known is not None and rate is not None:
+        if form not in arms or as_if_integers(form, device) or its["break_even_rate"].isna().any():
+            continue
+        known, rate = (interval_of(its, column) for column in ("break_even_rate", "spike_rate"))
+        if known is not None and rate is not None:
             evens[device, arms[form]], rates[device, arms[form]] = known, rate
     if not evens:
         return None
@@ -110,7 +111,8 @@ def break_even(results: Results, against: str, folder: Path) -> Figure | None:
     )
     caption = (
         "A marker left of its bar: cheaper than the twin in that form, on that device (of the network / of the twin). "
-        f"Where the network is dearer even without a spike there is no mark (see the table). {MODELLED}"
+        "Where the network of any seed is dearer even without a spike there is no mark (see the table). "
+        f"{MODELLED}"
     )
     height = 1.0 + (0.2 + 0.05 * len(shown)) * len(rows) + legend_height(shown, 1)
     title = f"Break-even against measured spike rate: “{results.main.title}” against the twin in {against}"

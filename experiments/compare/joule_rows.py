@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from converters.energy import DEVICES, Device, learning, memory
 from converters.energy.devices import integer
-from experiments.compare.cells import bracketed
 from experiments.compare.long_tables import Rows
 from experiments.compare.results import FLOAT, Arm, Results, interval_of
-from experiments.compare.shares import BOUND
+from experiments.compare.shares import ACCOUNTINGS, BOUND
 from experiments.compare.statistics import Interval
 from experiments.report.energy import EXACT
 from experiments.report.tables import DASH
@@ -23,6 +22,8 @@ DEPLOYED = "loihi or arm"
 """Stands for the chip that an arm is made for: loihi for spiking arms, arm for conventional ones."""
 FOCUS = (ARITHMETIC, MEMORY_AWARE, "loihi", "arm")
 """What the summary shows."""
+UPPER = "cmos45-int32"
+"""The 45 nm row that bounds a spiking network of integers from above."""
 ALL_TOGETHER = "all together"
 MODELLED = {
     "energy": "inference",
@@ -34,7 +35,10 @@ MODELLED = {
 
 
 class Ratio(NamedTuple):
-    """Energy of an arm over that of a comparator; low, high: as far as the constants in their ranges take it."""
+    """Energy of an arm over that of a comparator, the mean over `seeds` that both have.
+
+    low, high: as far as the constants in their ranges take it; seed_low, seed_high: of the seeds, least and most.
+    """
 
     arm: Arm
     comparator: Arm
@@ -43,6 +47,27 @@ class Ratio(NamedTuple):
     value: float
     low: float
     high: float
+    seeds: int
+    seed_low: float
+    seed_high: float
+
+    @property
+    def bound(self) -> str:
+        """`lower` or `upper` for a spiking network of integers, whose membranes have more bits than its weights, and
+        no more than 32; else nothing."""
+        if self.arm.form == FLOAT or not self.arm.spiking:
+            return ""
+        return "upper" if self.device == UPPER or self.device.endswith(BOUND) else "lower"
+
+    @property
+    def verdict(self) -> str:
+        """`less` or `more` where neither a constant in its range nor a seed turns it round, and where it is no bound
+        that lies on the wrong side for that; else `undecided`."""
+        if max(self.high, self.seed_high) < 1 and self.bound != "lower":
+            return "less"
+        if min(self.low, self.seed_low) > 1 and self.bound != "upper":
+            return "more"
+        return "undecided"
 
 
 def device_of(arm: Arm, device: str) -> str:
@@ -52,6 +77,11 @@ def device_of(arm: Arm, device: str) -> str:
     if device != ARITHMETIC:
         return device
     return "cmos45-fp32" if arm.form == FLOAT else integer(int(arm.form.removeprefix("int"))).name
+
+
+def as_if_integers(form: str, device: str) -> bool:
+    """Whether a network of float32 is priced on a row of integers: nobody measured what it would know in them."""
+    return form == FLOAT and device.startswith("cmos45-int")
 
 
 def energy_rows(results: Results, arm: Arm, device: str) -> Rows:
@@ -120,49 +150,34 @@ def ratios(results: Results) -> list[Ratio]:
         keys, sort=False
     ):
         arm, comparator = arms.get((name, form)), arms.get((reference, its_form))
-        if arm is None or comparator is None:
+        if arm is None or comparator is None or as_if_integers(form, device):
             continue
         joint = its[its["constant"] == ALL_TOGETHER]
         rows = joint if len(joint) else its
         ends = rows[["ratio", "ratio_low", "ratio_high"]].to_numpy()
-        ratio = float(its["ratio"].iloc[0])
-        found.append(Ratio(arm, comparator, device, other, ratio, float(ends.min()), float(ends.max())))
+        first = its.iloc[0]
+        spread = (int(first["seeds"]), float(first["seed_low"]), float(first["seed_high"]))
+        ratio = (float(first["ratio"]), float(ends.min()), float(ends.max()))
+        found.append(Ratio(arm, comparator, device, other, *ratio, *spread))
     return found
 
 
 def headline_ratios(results: Results) -> list[Ratio]:
-    """Ratios of the first arm that the text speaks of: at 45 nm, each in its own numbers; with memory; on chip against
-    processor. A quantised comparator stands against the quantised form of the first arm, if any, with its bounds."""
+    """Ratios of the first arm that the summary shows: at 45 nm, each in its own numbers; with memory, in both
+    accountings; on one chip, and on chip against processor. A quantised comparator stands against the quantised form of
+    the first arm, if any, with its bounds."""
     found = [one for one in ratios(results) if one.arm.name == results.main.name]
     has_integers = any(one.arm.form != FLOAT for one in found)
 
     def wanted(one: Ratio) -> bool:
         integers = has_integers and one.comparator.form != FLOAT
         numbers = device_of(one.comparator, ARITHMETIC)
-        pairs = [(device_of(one.arm, ARITHMETIC), numbers), ("memory-exact", "memory-exact")]
+        memories = [f"memory-{accounting}" for accounting in ACCOUNTINGS]
+        pairs = [(device_of(one.arm, ARITHMETIC), numbers), *((name, name) for name in memories)]
         if integers:
-            pairs += [("cmos45-int32", numbers), (f"memory-exact{BOUND}", "memory-exact")]
+            pairs += [(UPPER, numbers), *((f"{name}{BOUND}", name) for name in memories)]
         else:
-            pairs += [("loihi", "arm")]
+            pairs += [("loihi", "loihi"), ("loihi", "arm")]
         return (one.device, one.comparator_device) in pairs and (one.arm.form != FLOAT) == integers
 
     return [one for one in found if wanted(one)]
-
-
-def ratio_verdict(one: Ratio) -> str:
-    """`less` or `more`, where the whole range lies on one side of 1; else `undecided`."""
-    return "less" if one.high < 1 else "more" if one.low > 1 else "undecided"
-
-
-def ratio_sentence(one: Ratio) -> str:
-    """What the range of a ratio carries."""
-    verdict = ratio_verdict(one)
-    if verdict == "undecided":
-        said = "the constants do not decide which takes less"
-    else:
-        said = f"{verdict} wherever the constants lie in their ranges"
-    times = bracketed((one.value, one.low, one.high))
-    return (
-        f"“{one.arm.label}” on {one.device} takes {times} times the modelled energy of “{one.comparator.label}” "
-        f"on {one.comparator_device}: {said}."
-    )

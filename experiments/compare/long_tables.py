@@ -49,7 +49,7 @@ TABLES: dict[str, Columns] = {
     "activity": Columns(_PER_LAYER, ("seed", "neurons", "spikes", "spikes_per_neuron"), unique=(*KEYS, "layer")),
     "sensitivity": Columns(
         ("arm", "form", "reference", "reference_form", "device", "reference_device", "constant"),
-        ("ratio", "ratio_low", "ratio_high"),
+        ("ratio", "ratio_low", "ratio_high", "seeds", "seed_low", "seed_high"),
         ("low", "high"),
     ),
     "break_even": Columns(("arm", "form", "reference_form", "device"), ("seed", "spike_rate"), ("break_even_rate",)),

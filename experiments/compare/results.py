@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class Results:
         arms: in the order shown, quantised forms behind the arm that they are of; points of sweeps are not among them.
         reference: name of the arm that is the conventional twin, or None.
         dataset: that all arms learn.
+        head: that is exported with the first arm, whose joules are those of the page.
         sweeps: in the order shown.
         tables: long tables by name, those of `TABLES`; a missing one is empty, with its columns.
         missing: parts of the plan of which there are no numbers, in words.
@@ -54,6 +55,7 @@ class Results:
     arms: tuple[Arm, ...]
     reference: str | None
     dataset: str
+    head: str
     sweeps: tuple[Sweep, ...]
     tables: Mapping[str, Rows]
     missing: tuple[str, ...]
@@ -119,22 +121,25 @@ def read_results(where: CompareFolder) -> Results:
         arms,
         plan.reference,
         plan.arms[0].config.data.name,
+        plan.arms[0].config.export.head,
         plan.sweeps,
         tables,
-        tuple(_missing(where, plan, arms, tables["accuracy"])),
+        tuple(_missing(where, plan, arms, tables)),
         read_yaml(where.comparison).get(PROVENANCE) or {},
     )
 
 
-def _missing(folder: CompareFolder, plan: Comparison, arms: Sequence[Arm], accuracy: Rows) -> list[str]:
-    there = set(zip(accuracy["arm"], accuracy["form"], accuracy["seed"].astype(int), strict=True))
+def _missing(folder: CompareFolder, plan: Comparison, arms: Sequence[Arm], tables: Mapping[str, Rows]) -> Iterator[str]:
     points = [Arm(point.name, point.title, point.spiking) for sweep in plan.sweeps for point in sweep.points]
-    seeds = {arm.name: arm.seeds for arm in plan.every_arm}
-    said: dict[str, list[str]] = {}
-    for arm in (*arms, *points):
-        absent = [seed for seed in seeds[arm.name] if (arm.name, arm.form, seed) not in there]
-        if absent:
-            which = "any seed" if len(absent) == len(seeds[arm.name]) else f"seed {', '.join(map(str, absent))}"
-            said.setdefault(f"accuracy of {which}", []).append(f"“{arm.label}”")
-    found = [f"{what} of {', '.join(labels)}" for what, labels in said.items()]
-    return found + [f"results/{name}.csv" for name in TABLES if not folder.table(name).is_file()]
+    planned = {arm.name: arm for arm in plan.every_arm}
+    for table in ("accuracy", "energy"):
+        rows, said = tables[table], {}
+        there = set(zip(rows["arm"], rows["form"], rows["seed"].astype(int), strict=True))
+        for arm in (*arms, *points):
+            seeds = planned[arm.name].seeds
+            absent = [seed for seed in seeds if (arm.name, arm.form, seed) not in there]
+            if absent and (table == "accuracy" or planned[arm.name].config.network.layers != "published"):
+                which = "any seed" if len(absent) == len(seeds) else f"seed {', '.join(map(str, absent))}"
+                said.setdefault(which, []).append(f"“{arm.label}”")
+        yield from (f"{table} of {which} of {', '.join(labels)}" for which, labels in said.items())
+    yield from (f"results/{name}.csv" for name in TABLES if not folder.table(name).is_file())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from experiments.compare import figures_accuracy, tables_accuracy, tables_energy
 from experiments.compare.cells import percent
-from experiments.compare.claims import ONE_SEED, Comparison, family, seeds_note, sentence
-from experiments.compare.joule_rows import headline_ratios, ratio_sentence
-from experiments.compare.results import Arm, Results
+from experiments.compare.claims import ONE_SEED, family, primary, seeds_note, sentence
+from experiments.compare.results import Results
 from experiments.compare.statistics import Interval
 from experiments.compare.table_files import ResultTable
 from experiments.report.blocks import Figure, Figures, Note, Section
@@ -17,7 +16,6 @@ from experiments.report.protocols import PROTOCOLS
 
 MARGIN = 0.02
 """Of the claim to be as good as the twin."""
-STRICT = "strict"
 
 Keep = Callable[[ResultTable | None], list[ResultTable]]
 """Takes a table that may not be there; writes it where there is one."""
@@ -38,21 +36,20 @@ def protocols(results: Results) -> list[str]:
 def summary(results: Results, keep: Keep) -> Section:
     """The first arm against the twin, in words and in numbers; the numbers that matter; what is missing."""
     section = Section("summary", "Summary")
-    of_accuracy: list[ResultTable] = []
+    tables: list[ResultTable | None] = []
     for protocol in protocols(results)[:1]:
-        comparisons = family(results, protocol)
-        ours = [one for one in comparisons if one.first.name == results.main.name]
-        against = [one for one in ours if one.second.name == results.reference and one.first.form == one.second.form]
-        section.blocks += [Note(sentence(one, MARGIN)) for one in _telling(against)]
-        if against:
-            title = f"Against the twin in the same form after {against[0].classes:,} classes, protocol {protocol}"
-            of_accuracy.append(tables_accuracy.differences(against, "against_twin", title, MARGIN))
-        of_accuracy.append(tables_accuracy.summary(results, protocol))
-    section.blocks += [Note(ratio_sentence(one)) for one in headline_ratios(results) if one.comparator == results.twin]
+        against = [one for one in primary(results, protocol) if one.second.name == results.reference]
+        section.blocks += [Note(sentence(one, MARGIN)) for one in against]
+        ours = [one for one in family(results, protocol) if one.first.name == results.main.name]
+        alike = [one for one in ours if one.second.name == results.reference and one.first.form == one.second.form]
+        if alike:
+            title = f"Against the twin in the same form, protocol {protocol}"
+            tables.append(tables_accuracy.differences(alike, "against_twin", title, MARGIN))
+        tables.append(tables_accuracy.summary(results, protocol))
+    tables += [tables_energy.headline(results), tables_energy.summary(results), tables_energy.summary_ratios(results)]
+    section.blocks += [table.block for one in tables for table in keep(one)]
     if not section.blocks:
         section.blocks.append(Note("Nothing to compare yet: no accuracy of any arm.", True))
-    of_energy = (tables_energy.headline(results), tables_energy.summary(results), tables_energy.summary_ratios(results))
-    section.blocks += [table.block for one in (*of_accuracy, *of_energy) for table in keep(one)]
     section.blocks += [Note(f"Missing: {part}.", True) for part in results.missing]
     section.blocks.append(Note(INTERVALS))
     return section
@@ -61,13 +58,15 @@ def summary(results: Results, keep: Keep) -> Section:
 INTERVALS = (
     "A number such as 72.1 [70.5, 73.4] is the mean over training seeds of the mean over draws, with its 95 % "
     "bootstrap interval (seeds resampled, then the draws of each; with one seed the draws alone). Energies have "
-    "an interval over seeds, and where the text says so a range over the constants of the model."
+    "an interval over seeds; a ratio of energies has the range over the constants of the model in brackets, and beside "
+    "it the seeds where it is least and most. It is less, or more, where neither turns it round; a lower bound never "
+    "shows that an arm takes less, nor an upper one that it takes more."
 )
 
 
-OTHERS = (
-    "Each under the head with which the first arm knows most. What a verdict needs is said under statistical "
-    "tests, where every head has its own."
+PRIMARY = (
+    "Under the head that is exported, and corrected for these comparisons alone, which are few; under every head, and "
+    "corrected for all, they stand with the statistical tests, where it is said what a verdict needs."
 )
 
 
@@ -75,14 +74,12 @@ def accuracy(results: Results, protocol: str, keep: Keep, folder: Path) -> Secti
     """Accuracy against the number of classes under one protocol: a panel a head."""
     said = PROTOCOLS[protocol]
     section = Section(f"accuracy-{protocol}", f"Accuracy, protocol {said.title}")
-    comparisons = family(results, protocol)
-    shown = [one for one in comparisons if one.first.name == results.main.name and one.second != results.twin]
-    if telling := _telling(shown):
-        one = telling[0]
-        title = f"Against the other arms after {one.classes:,} classes, protocol {said.title}"
-        table = tables_accuracy.differences(telling, f"against_others_{protocol}", title)
-        section.blocks += [kept.block for kept in keep(table)]
-        section.blocks.append(Note(OTHERS if one.difference.seeds > 1 else f"{OTHERS} {ONE_SEED}"))
+    if comparisons := primary(results, protocol):
+        title = f"Against the other arms, protocol {said.title}"
+        table = tables_accuracy.differences(comparisons, f"against_others_{protocol}", title)
+        section.blocks += [one.block for one in keep(table)]
+        one_seed = comparisons[0].difference.seeds == 1
+        section.blocks.append(Note(f"{PRIMARY} {ONE_SEED}" if one_seed else PRIMARY))
     section.blocks.append(Note(said.definition))
     heads = results.seen("accuracy", "head")
     for measure in tables_accuracy.MEASURES:
@@ -91,26 +88,11 @@ def accuracy(results: Results, protocol: str, keep: Keep, folder: Path) -> Secti
             table = tables_accuracy.milestones(results, protocol, head, measure)
             section.blocks += [one.block for one in keep(table)]
         if measure == "test_accuracy":
-            section.blocks.append(Note(f"What is left of the first classes: {_forgetting(results, protocol)}"))
+            section.blocks.append(
+                Note(f"What is left of the first classes (described, not tested): {_forgetting(results, protocol)}")
+            )
             section.blocks.append(Note(said.first))
     return section
-
-
-def _telling(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """One for every pair: under the head with which the first arm knows most."""
-    best: dict[tuple[Arm, Arm], Comparison] = {}
-    heads = {one.head for one in comparisons}
-    for one in comparisons:
-        best.setdefault((one.first, one.second), one)
-    head = max(heads, key=lambda h: _mean(comparisons, h), default=None)
-    return [
-        next((c for c in comparisons if (c.first, c.second, c.head) == (*pair, head)), one)
-        for pair, one in best.items()
-    ]
-
-
-def _mean(comparisons: Sequence[Comparison], head: str) -> float:
-    return max(one.first_mean for one in comparisons if one.head == head)
 
 
 def _forgetting(results: Results, protocol: str) -> str:
@@ -165,7 +147,7 @@ def tests(results: Results, keep: Keep) -> Section:
 TESTS = (
     "Pairs share seed and draw, hence classes and order. Wilcoxon: signed ranks of the differences of pairs. "
     "Mann-Whitney: all values against all, as in the ANML paper; it ignores the pairing. Both two-sided, "
-    "corrected by Holm for all comparisons of a table. A verdict needs the corrected Wilcoxon p below 0.05 and "
-    "both intervals on one side of zero. To be within a margin of the twin means that both intervals lie inside "
-    "it; a difference that is not shown is no such claim."
+    "corrected by Holm for all comparisons of a table. A verdict needs the corrected Wilcoxon p (or seeds p, where all "
+    "draws of a seed agree) below 0.05 and both intervals on one side of zero. To be within a margin of the twin means "
+    "that both intervals lie inside it; a difference that is not shown is no such claim."
 )

@@ -92,10 +92,13 @@ def differences(comparisons: Sequence[Comparison], name: str, title: str, margin
     for one in comparisons:
         near = {} if margin is None else {"within_margin": one.equivalence(margin).value}
         what, *numbers = _difference(one)
-        cells.append((one.first.label, one.second.label, one.head, what, *near.values(), *numbers, _p(one.p)))
+        test = "seeds" if one.one_value_a_seed else "Wilcoxon"
+        cells.append((one.first.label, one.second.label, one.head, what, *near.values(), *numbers, _p(one.p), test))
         values.append(_values(one) | {"margin": margin} | near)
     within = () if margin is None else (f"within {100 * margin:g} points",)
-    columns = ("arm", "against", "head", "verdict", *within, "difference (points)", "over seeds", "p (Holm)")
+    if comparisons:
+        title += f", after {comparisons[0].classes:,} classes (Holm over {comparisons[0].family} comparisons)"
+    columns = ("arm", "against", "head", "verdict", *within, "difference (points)", "over seeds", "p (Holm)", "of test")
     return ResultTable(name, title, columns, tuple(cells), pd.DataFrame(values), 4 + len(within))
 
 

@@ -9,12 +9,12 @@ import pandas as pd
 from experiments.compare.cells import as_columns, bracketed, joules, number
 from experiments.compare.joule_rows import (
     Ratio,
+    as_if_integers,
     devices,
     energy,
     energy_rows,
     focus,
     headline_ratios,
-    ratio_verdict,
     ratios,
     sources,
 )
@@ -23,7 +23,13 @@ from experiments.compare.table_files import ResultTable
 from experiments.compare.tables_accuracy import spikes_per_neuron
 from experiments.report.tables import DASH
 
-OF_TWIN = (("cmos45-fp32", "cmos45-fp32"), ("memory-exact", "memory-exact"), ("loihi", "arm"))
+OF_TWIN = (
+    ("cmos45-fp32", "cmos45-fp32"),
+    ("memory-exact", "memory-exact"),
+    ("memory-lemaire", "memory-lemaire"),
+    ("loihi", "loihi"),
+    ("loihi", "arm"),
+)
 """Pairs of devices on which the summary sets an arm against the twin."""
 OF_LEARNING = ("cmos45-fp32", "loihi", "arm")
 """Devices on which the cost of learning is shown."""
@@ -42,7 +48,7 @@ def summary(results: Results) -> ResultTable | None:
             cells.append((arm.label, spikes, *(joules(i) for i in found)))
             for device, i in zip(shown, found, strict=True):
                 values.append({"arm": arm.name, "form": arm.form, "device": device} | as_columns(i, "joules"))
-    title = "Modelled energy of one inference, encoding, NM network and gates included"
+    title = "Modelled energy of one inference, first layer, NM network and gates included"
     columns = ("arm", "spikes per neuron", *shown)
     return ResultTable("summary_energy", title, columns, tuple(cells), pd.DataFrame(values), 1)
 
@@ -74,7 +80,7 @@ def by_device(results: Results) -> ResultTable | None:
         return None
     cells, values = [], []
     for device in devices(results):
-        found = [energy(results, arm, device) for arm in arms]
+        found = [None if as_if_integers(arm.form, device) else energy(results, arm, device) for arm in arms]
         cells.append((device, *(joules(i) for i in found)))
         for arm, i in zip(arms, found, strict=True):
             values.append({"device": device, "arm": arm.name, "form": arm.form} | as_columns(i, "joules"))
@@ -121,16 +127,18 @@ def headline(results: Results) -> ResultTable | None:
 def _ratios(found: Sequence[Ratio], name: str, title: str, closed: bool = False) -> ResultTable | None:
     cells, values = [], []
     for r in found:
-        which = (r.arm.label, r.device, r.comparator.label, r.comparator_device)
-        cells.append((*which, ratio_verdict(r), bracketed((r.value, r.low, r.high))))
+        which = (r.arm.label, r.device, r.comparator.label, r.comparator_device, r.bound or DASH, r.verdict)
+        spread = f"{bracketed([r.seed_low])} to {bracketed([r.seed_high])}" if r.seeds > 1 else DASH
+        cells.append((*which, bracketed((r.value, r.low, r.high)), spread))
         key = {"arm": r.arm.name, "form": r.arm.form, "device": r.device}
         key |= {"comparator": r.comparator.name, "comparator_form": r.comparator.form}
         key |= {"comparator_device": r.comparator_device}
-        values.append(key | {"ratio": r.value, "ratio_low": r.low, "ratio_high": r.high})
+        key |= {"bound": r.bound, "verdict": r.verdict, "ratio": r.value, "ratio_low": r.low, "ratio_high": r.high}
+        values.append(key | {"seeds": r.seeds, "seed_low": r.seed_low, "seed_high": r.seed_high})
     if not cells:
         return None
-    columns = ("arm", "device", "comparator", "its device", "takes", "ratio")
-    return ResultTable(name, title, columns, tuple(cells), pd.DataFrame(values), 5, closed)
+    columns = ("arm", "device", "comparator", "its device", "bound", "takes", "ratio", "of seeds")
+    return ResultTable(name, title, columns, tuple(cells), pd.DataFrame(values), 6, closed)
 
 
 def break_even(results: Results) -> ResultTable | None:
@@ -141,9 +149,11 @@ def break_even(results: Results) -> ResultTable | None:
     cells = []
     labels = {(arm.name, arm.form): arm.label for arm in results.arms}
     for (name, form, against, device), its in rows.groupby(["arm", "form", "reference_form", "device"], sort=False):
-        if (name, form) in labels:
+        if (name, form) in labels and not as_if_integers(form, device):
             known = its.dropna(subset=["break_even_rate"])
             even = number(interval_of(known, "break_even_rate")) if len(known) else "none"
+            if 0 < len(known) < len(its):
+                even += f" ({len(known)} of {len(its)} seeds)"
             cells.append((labels[name, form], f"twin, {against}", device, number(interval_of(its, "spike_rate")), even))
     title = "Break-even: spikes per neuron and inference at which both cost the same (modelled)"
     columns = ("arm", "against", "device", "measured spike rate", "break-even rate")
