@@ -184,7 +184,8 @@ def test_what_is_missing_is_said(tmp_path):
     for said in (
         f"Missing: accuracy of seed 2 of “{TITLES['no_nm']}”.",
         "Missing: accuracy of any seed of “spiking, spiking NM, int8”, “conventional twin, int8”.",
-        f"Missing: energy of any seed of “{TITLES['spiking']}”, ",
+        f"Missing: energy of any seed of “{TITLES['spiking']}”, “{TITLES['twin']}”, “conventional twin, int3”.",
+        f"Missing: energy of seed 0, 1 of “{TITLES['no_nm']}”.",
         "Missing: results/energy.csv.",
         "Accuracy and energy are both needed here",
         "No costs of learning yet.",

@@ -163,7 +163,7 @@ def _sensitivity(forms: Sequence[Form], comparison: Comparison) -> Iterator[Mapp
                 continue
             for device, other in _pairs(form, own[seeds[0]], reference_form, others[seeds[0]]):
                 pairs = [(own[seed][device], others[seed][other]) for seed in seeds]
-                ratio = sensitivity(*(mean_bill(ones) for ones in zip(*pairs, strict=True)))
+                ratio = sensitivity(mean_bill([one for one, _ in pairs]), mean_bill([its for _, its in pairs]))
                 of_seeds = [one.total / its.total for one, its in pairs]
                 spread = {"seeds": len(seeds), "seed_low": min(of_seeds), "seed_high": max(of_seeds)}
                 for row in csv_rows(ratio, arm, form, reference, reference_form):

@@ -132,14 +132,23 @@ def read_results(where: CompareFolder) -> Results:
 def _missing(folder: CompareFolder, plan: Comparison, arms: Sequence[Arm], tables: Mapping[str, Rows]) -> Iterator[str]:
     points = [Arm(point.name, point.title, point.spiking) for sweep in plan.sweeps for point in sweep.points]
     planned = {arm.name: arm for arm in plan.every_arm}
+    wanted = [(arm, seed) for arm in (*arms, *points) for seed in planned[arm.name].seeds]
     for table in ("accuracy", "energy"):
-        rows, said = tables[table], {}
+        rows, absent = tables[table], {}
         there = set(zip(rows["arm"], rows["form"], rows["seed"].astype(int), strict=True))
-        for arm in (*arms, *points):
-            seeds = planned[arm.name].seeds
-            absent = [seed for seed in seeds if (arm.name, arm.form, seed) not in there]
-            if absent and (table == "accuracy" or planned[arm.name].config.network.layers != "published"):
-                which = "any seed" if len(absent) == len(seeds) else f"seed {', '.join(map(str, absent))}"
-                said.setdefault(which, []).append(f"“{arm.label}”")
+        for arm, seed in wanted:
+            if (arm.name, arm.form, seed) not in there:
+                absent.setdefault(arm, []).append(seed)
+        said: dict[str, list[str]] = {}
+        for arm, seeds in absent.items():
+            every = len(seeds) == len(planned[arm.name].seeds)
+            which = "any seed" if every else f"seed {', '.join(map(str, seeds))}"
+            said.setdefault(which, []).append(f"“{arm.label}”")
         yield from (f"{table} of {which} of {', '.join(labels)}" for which, labels in said.items())
+        # Where there is no accuracy there is no energy either, and published layers have no form on a simulator.
+        wanted = [
+            (arm, seed)
+            for arm, seed in wanted
+            if seed not in absent.get(arm, ()) and planned[arm.name].config.network.layers != "published"
+        ]
     yield from (f"results/{name}.csv" for name in TABLES if not folder.table(name).is_file())

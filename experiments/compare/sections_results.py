@@ -44,6 +44,7 @@ def summary(results: Results, keep: Keep) -> Section:
         alike = [one for one in ours if one.second.name == results.reference and one.first.form == one.second.form]
         if alike:
             title = f"Against the twin in the same form, protocol {protocol}"
+            alike.sort(key=lambda one: one.first.form != results.main.form)
             tables.append(tables_accuracy.differences(alike, "against_twin", title, MARGIN))
         tables.append(tables_accuracy.summary(results, protocol))
     tables += [tables_energy.headline(results), tables_energy.summary(results), tables_energy.summary_ratios(results)]

@@ -27,6 +27,9 @@ RESAMPLES = 4000
 EXACT_PAIRS = 12
 """Up to so many pairs all signs are tried where scipy has no exact distribution (ties): 4,096 of them."""
 
+SAME = 1e-12
+"""Means of accuracies that differ by less are the same: sums of fractions differ in their last bits."""
+
 
 class Interval(NamedTuple):
     """A mean and its 95 % bootstrap interval; without one (None) where there is a single value.
@@ -109,8 +112,8 @@ def t_test(groups: Groups) -> float | None:
     means = np.array([float(np.mean(group)) for group in groups])
     if len(means) < 2:
         return None
-    if np.ptp(means) == 0:
-        return float(means[0] == 0)
+    if np.ptp(means) < SAME:
+        return float(abs(means[0]) < SAME)
     return float(stats.ttest_1samp(means, 0.0).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
 
