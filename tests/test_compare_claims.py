@@ -12,7 +12,7 @@ pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 import pandas as pd
 
-from experiments.compare.claims import Verdict, family, primary
+from experiments.compare.claims import Equivalence, Verdict, family, primary
 from experiments.compare.folder import CompareFolder
 from experiments.compare.results import read_results
 from tests.compare_report_helpers import CLASSES, TITLES, make_comparison
@@ -93,6 +93,17 @@ def test_draws_that_agree_are_one_value(results):
     assert one.verdict is Verdict.ABOVE
     (alone,) = family(of_two(results, spiking[:1], twin[:1]), "strict")
     assert alone.verdict is Verdict.UNDECIDED
+
+
+def test_seeds_that_agree_to_the_last_digit_prove_nothing(results):
+    spiking = np.array([[0.75], [0.72]])
+    (one,) = family(of_two(results, spiking, spiking - 0.045), "strict")
+    assert one.seed_interval == pytest.approx((0.045, 0.045))
+    assert one.verdict is Verdict.NOT_SHOWN
+    assert one.equivalence(0.1) is Equivalence.NOT_SHOWN
+    (apart,) = family(of_two(results, spiking, spiking - [[0.045], [0.0453]]), "strict")
+    assert apart.verdict is Verdict.ABOVE
+    assert apart.equivalence(0.1) is Equivalence.WITHIN
 
 
 def test_networks_that_differ_do_not_make_a_claim_on_training(results):

@@ -104,12 +104,15 @@ class Comparison:
         return Verdict.UNDECIDED
 
     def equivalence(self, margin: float) -> Equivalence:
-        """Whether both intervals lie inside the margin, or both outside; never said with one seed."""
+        """Whether both intervals lie inside the margin, or both outside; never said with one seed, nor where all seeds
+        agree to the last digit, which is chance."""
         intervals = (self.difference.bounds, self.seed_interval)
-        if statistics.within(margin, *intervals):
-            return Equivalence.WITHIN
         if self.seed_interval is None:
             return Equivalence.ONE_SEED
+        if self.seed_interval[1] - self.seed_interval[0] < statistics.SAME:
+            return Equivalence.NOT_SHOWN
+        if statistics.within(margin, *intervals):
+            return Equivalence.WITHIN
         ends = [end for i in intervals for end in i or ()]
         outside = all(end <= -margin for end in ends) or all(end >= margin for end in ends)
         return Equivalence.OUTSIDE if outside else Equivalence.NOT_SHOWN
@@ -246,7 +249,7 @@ def _equivalence(one: Comparison, margin: float) -> str:
     return {
         Equivalence.WITHIN: f"{first} is within {width}: both intervals lie inside.",
         Equivalence.OUTSIDE: f"{first} is not within {width}: both intervals lie outside.",
-        Equivalence.NOT_SHOWN: f"That {first} is within {width} is not shown: an interval reaches beyond.",
+        Equivalence.NOT_SHOWN: f"That {first} is within {width} is not shown: an interval reaches beyond, or has no width.",
         Equivalence.ONE_SEED: f"Whether {first} is within {width} takes more than one seed.",
     }[one.equivalence(margin)]
 
