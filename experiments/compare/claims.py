@@ -246,11 +246,12 @@ def _numbers(one: Comparison) -> str:
 
 def _equivalence(one: Comparison, margin: float) -> str:
     first, width = quoted(one.first), f"{100 * margin:g} points of {quoted(one.second)}"
+    near = f"{first} is within {width}"
     return {
-        Equivalence.WITHIN: f"{first} is within {width}: both intervals lie inside.",
+        Equivalence.WITHIN: f"{near}: both intervals lie inside.",
         Equivalence.OUTSIDE: f"{first} is not within {width}: both intervals lie outside.",
-        Equivalence.NOT_SHOWN: f"That {first} is within {width} is not shown: an interval reaches beyond, or has no width.",
-        Equivalence.ONE_SEED: f"Whether {first} is within {width} takes more than one seed.",
+        Equivalence.NOT_SHOWN: f"That {near} is not shown: an interval reaches beyond, or is a point.",
+        Equivalence.ONE_SEED: f"Whether {near} takes more than one seed.",
     }[one.equivalence(margin)]
 
 
