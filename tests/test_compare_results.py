@@ -15,8 +15,9 @@ pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 import pandas as pd
 
+from experiments.compare import figures_rows
 from experiments.compare.figures_accuracy import curves
-from experiments.compare.figures_energy import front
+from experiments.compare.figures_energy import front, pareto
 from experiments.compare.folder import CompareFolder
 from experiments.compare.joule_rows import (
     ARITHMETIC,
@@ -28,7 +29,7 @@ from experiments.compare.joule_rows import (
 from experiments.compare.look import look
 from experiments.compare.results import read_results
 from experiments.compare.tables_accuracy import milestones, spikes_per_neuron
-from experiments.compare.tables_energy import summary_ratios
+from experiments.compare.tables_energy import break_even, summary_ratios
 from snn_anml.errors import UserError
 from tests.compare_report_helpers import ARMS, CLASSES, TITLES, make_comparison
 
@@ -121,6 +122,27 @@ def test_a_bound_shows_one_side_only_and_a_seed_may_undo_it(results):
     assert [floats._replace(**one).verdict for one in (less, more)] == ["less", "more"]
     assert floats._replace(**{**less, "seed_high": 1.01}).verdict == "undecided"
     assert floats._replace(**{**more, "seed_low": 0.99}).verdict == "undecided"
+
+
+def test_a_head_that_is_not_linear_has_no_joules(results, tmp_path):
+    renamed = results.tables["accuracy"].replace({"head": {"class-mean": "gaussian"}})
+    other = replace(results, tables={**results.tables, "accuracy": renamed})
+    (linear, without) = (pareto(one, "strict", ARITHMETIC, tmp_path) for one in (results, other))
+    assert f"{TITLES['spiking']}, class-mean: " in linear.svg
+    assert f"{TITLES['spiking']}, sgd: " in without.svg
+    assert ", gaussian: " not in without.svg
+
+
+def test_break_even_is_of_all_seeds_or_says_of_how_many(results, tmp_path):
+    rows = results.tables["break_even"].copy()
+    its = (rows["arm"] == "spiking") & (rows["form"] == "float32") & (rows["device"] == "cmos45-fp32")
+    rows.loc[its & (rows["seed"] == 1), "break_even_rate"] = np.nan
+    two = replace(results, tables={**results.tables, "break_even": rows})
+    key, mark = (TITLES["spiking"], "twin, float32", "cmos45-fp32"), f"{TITLES['spiking']}, cmos45-fp32: "
+    for one, end, drawn in ((results, "0.800 [0.800, 0.800]", True), (two, "(2 of 3 seeds)", False)):
+        (row,) = (row for row in break_even(one).rows if row[:3] == key)
+        assert row[-1].endswith(end)
+        assert (mark in figures_rows.break_even(one, "float32", tmp_path).svg) is drawn
 
 
 def test_the_summary_sets_arms_against_the_twin_in_float32(results):
