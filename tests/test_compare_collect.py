@@ -11,7 +11,7 @@ from converters.energy.sensitivity import Bill
 from experiments.compare import collect, command
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan_file import read_comparison
-from experiments.meter import NO_METER
+from experiments.measure import NO_METER
 from experiments.pipeline import read_csv
 from experiments.run_folder import RunFolder
 from snn_anml.errors import UserError

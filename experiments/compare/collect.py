@@ -11,7 +11,7 @@ from converters import energy
 from converters.energy import learning, memory, training
 from converters.energy.break_even import break_even
 from converters.energy.sensitivity import CSV_COLUMNS, Bill, csv_rows, sensitivity
-from experiments import meter
+from experiments import measure
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan import Comparison
 from experiments.compare.run import last_metrics
@@ -74,7 +74,7 @@ def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
         "activity": ((*KEYS, *ACTIVITY), _activity(forms)),
         "sensitivity": (SENSITIVITY, _sensitivity(forms, comparison)),
         "break_even": (BREAK_EVEN, _break_even(forms, comparison)),
-        "measured": (_columns(meter.CSV_COLUMNS), _rows(forms, "measured")),
+        "measured": (_columns(measure.CSV_COLUMNS), _rows(forms, "measured")),
         "runs": (RUNS, _runs(folder, forms)),
     }
     if not forms:

@@ -20,7 +20,7 @@ from experiments.compare.plan import Comparison, Job
 from experiments.compare.plan_file import read_comparison, write_comparison_file
 from experiments.compare.run import Entry, Failure, run_all
 from experiments.compare.work import measure, next_stage
-from experiments.meter import NoMeterError, find_meter
+from experiments.meters import NoMeterError, find_meter
 from experiments.run_folder import RunFolder, check_config, check_data, provenance, sole_writer
 from snn_anml.device import check_device
 from snn_anml.errors import MissingExtraError, UserError

@@ -17,6 +17,7 @@ from experiments.compare.results import Arm, Results
 from experiments.compare.statistics import Interval
 from experiments.report.blocks import Figure
 from experiments.report.drawing import colour, draw
+from snn_anml.meta.heads import LINEAR
 
 MODELLED = "Modelled from counts and published prices, not measured."
 PARTS = {"arithmetic": "blue", "neurons": "sky", "memory": "green", "addressing": "vermillion"}
@@ -107,12 +108,10 @@ def _spots(results: Results, protocol: str, device: str) -> list[Spot]:
     for arm in results.arms:
         cost = energy(results, arm, device)
         rows = results.rows("accuracy", arm, protocol=protocol)
-        for head in dict.fromkeys(rows["head"]) if cost is not None else ():
-            if head == "gaussian":
-                continue
+        for head in dict.fromkeys(rows["head"]):
             where = {"protocol": protocol, "head": head, "classes": rows["classes"].max()}
             accuracy = results.interval("accuracy", arm, "test_accuracy", **where)
-            if cost is not None and accuracy is not None:
+            if head in LINEAR and cost is not None and accuracy is not None:
                 spots.append(Spot(arm, head, cost, accuracy))
     return spots
 

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments import export, meter, pipeline
+from experiments import export, pipeline
 from experiments.compare.costs import run_costs, run_quantised_costs
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan import Job
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.shares import SHARES
+from experiments.measure import CSV_COLUMNS, measure_inference
 from experiments.quantised import quantised_folder, run_quantised
 from experiments.run_folder import RunFolder, sole_writer
 from snn_anml.model_io import load
@@ -118,8 +119,8 @@ def measure(out: Path, device: str, console: Console) -> None:
             data = pipeline.load_data_of(run)
             classes = data.split.meta_test[: job.config.export.classes]
             x, _ = pipeline.held_out_drawings(job.config, data, classes, job.config.export.samples)
-            found = meter.measure_inference(load(run.path), x, device, seed=job.seed)
-            pipeline.write_csv(run.measured, meter.CSV_COLUMNS, [found.csv_row()])
+            found = measure_inference(load(run.path), x, device, seed=job.seed)
+            pipeline.write_csv(run.measured, CSV_COLUMNS, [found.csv_row()])
 
 
 def has_number(path: Path) -> bool:

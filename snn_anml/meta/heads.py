@@ -26,6 +26,7 @@ from snn_anml.meta.streaming import SMALLEST, normal_scores, precisions, turned
 
 HEADS = ("adam", "sgd", "unit-sgd", "class-mean", "cosine", "gaussian")
 STREAMING = ("class-mean", "cosine", "gaussian")
+LINEAR = tuple(head for head in HEADS if head != "gaussian")
 PRIOR_STRENGTH = 8.0
 """Of the head `gaussian`: its prior weighs as twice so many drawings. Its variance is picked like a learning rate."""
 
