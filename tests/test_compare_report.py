@@ -13,13 +13,11 @@ pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 import pandas as pd
 
+from experiments.compare.cells import percent
 from experiments.compare.claims import Equivalence, Verdict, family, points
 from experiments.compare.figures_rows import spikes
 from experiments.compare.folder import CompareFolder
-from experiments.compare.joule_rows import (
-    energy,
-    sources,
-)
+from experiments.compare.joule_rows import energy, sources
 from experiments.compare.page import write_comparison
 from experiments.compare.results import read_results
 from tests.compare_report_helpers import HEADS, TITLES, make_comparison
@@ -68,6 +66,18 @@ def test_claims_say_what_is_true(results, page):
     like = [spiking, "cmos45-fp32", "conventional twin", "cmos45-fp32", "\u2013", "less", "0.200 [0.100, 0.400]"]
     assert [*like, "0.180 to 0.220"] in ratios
     assert [row[4:6] for row in ratios if row[0].endswith("int8")] == [["lower", "undecided"], ["upper", "undecided"]]
+
+
+def test_the_summary_has_every_arm_under_every_head(results, page):
+    (title,) = (title for title in page.tables if "by head" in title)
+    assert title == "Held-out accuracy (%) after 600 classes, protocol strict, by head"
+    columns, *rows = page.tables[title]
+    assert columns == ["arm", *HEADS]
+    assert [row[0] for row in rows] == [arm.label for arm in results.arms]
+    where = {"protocol": "strict", "classes": 600}
+    for arm, row in zip(results.arms, rows, strict=True):
+        found = [results.interval("accuracy", arm, "test_accuracy", **where, head=head) for head in HEADS]
+        assert row[1:] == [percent(i) for i in found]
 
 
 def test_page_is_well_formed_and_loads_nothing(page, html):

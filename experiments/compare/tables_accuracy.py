@@ -13,8 +13,6 @@ from experiments.compare.statistics import Interval
 from experiments.compare.table_files import ResultTable
 from experiments.report.tables import DASH
 
-SUMMARY_CLASSES = (10, 100)
-"""Of the summary, beside the largest number of classes."""
 MEASURES = {
     "test_accuracy": ("accuracy", "Held-out accuracy"),
     "first_test_accuracy": ("forgetting", "Held-out accuracy on the first ten classes"),
@@ -23,27 +21,23 @@ MEASURES = {
 
 
 def summary(results: Results, protocol: str) -> ResultTable:
-    """Arms and heads against a few numbers of classes, with spikes per neuron."""
+    """Arms against heads, after the most classes."""
+    heads = results.seen("accuracy", "head")
     rows = results.tables["accuracy"]
     shown = rows["arm"].isin([arm.name for arm in results.arms]) & (rows["protocol"] == protocol)
-    there = sorted(set(rows[shown]["classes"].astype(int)))
-    classes = [n for n in there if n in SUMMARY_CLASSES or n == there[-1]]
+    most = int(rows[shown]["classes"].max())
     cells, values = [], []
     for arm in results.arms:
-        spikes = number(spikes_per_neuron(results, arm)) if arm.spiking else DASH
-        for head in results.seen("accuracy", "head"):
-            found = [
-                results.interval("accuracy", arm, "test_accuracy", protocol=protocol, head=head, classes=n)
-                for n in classes
+        where = {"protocol": protocol, "classes": most}
+        found = [results.interval("accuracy", arm, "test_accuracy", **where, head=head) for head in heads]
+        if any(i is not None for i in found):
+            cells.append((arm.label, *map(percent, found)))
+            key = {"arm": arm.name, "form": arm.form} | where
+            values += [
+                key | {"head": head} | as_columns(i, "test_accuracy") for head, i in zip(heads, found, strict=True)
             ]
-            if any(i is not None for i in found):
-                cells.append((arm.label, head, spikes, *(percent(i) for i in found)))
-                key = {"arm": arm.name, "form": arm.form, "protocol": protocol, "head": head}
-                for n, i in zip(classes, found, strict=True):
-                    values.append(key | {"classes": n} | as_columns(i, "test_accuracy"))
-    columns = ("arm", "head", "spikes per neuron", *(f"after {n:,} classes" for n in classes))
-    title = f"Held-out accuracy (%), protocol {protocol}, and spikes per neuron and inference"
-    return ResultTable(f"summary_accuracy_{protocol}", title, columns, tuple(cells), pd.DataFrame(values), 2)
+    title = f"Held-out accuracy (%) after {most:,} classes, protocol {protocol}, by head"
+    return ResultTable(f"summary_accuracy_{protocol}", title, ("arm", *heads), tuple(cells), pd.DataFrame(values), 1)
 
 
 def spikes_per_neuron(results: Results, arm: Arm | str, part: str | None = None) -> Interval | None:
