@@ -14,12 +14,11 @@ import numpy as np
 
 from converters.gates import unused
 from converters.graph import SYNAPSES, Activation, Gate, Graph, Node, Quantize
-from converters.interpreter import quantize
 from converters.simulate import Inputs, simulate
 from snn_anml.errors import UserError
 
 CANDIDATES = 50
-"""Steps that `best_step` tries."""
+"""Steps that `best_steps` tries."""
 
 
 def quantize_gates(graph: Graph, bits: int) -> Graph:
@@ -59,9 +58,10 @@ def quantize_gates(graph: Graph, bits: int) -> Graph:
 def quantize_activations(graph: Graph, bits: int, samples: Inputs, seed: int = 0) -> Graph:
     """The network with the values of every activation rounded to 2^bits ones from 0 on, by a `Quantize` node behind it.
 
-    ReLUs and gates alike; each layer gets the `best_step` of what it sends for the samples. The input stays as it is:
-    a picture has 8 bits, which low-bit networks usually leave to it. Nor is an activation rounded that `Quantize` nodes
-    alone read, as `quantize_gates` leaves it. Quantise the weights first, so that steps fit what the layers then send.
+    ReLUs and gates alike; each layer has the step of `best_steps` for what it sends for the samples. The input stays as
+    it is: a picture has 8 bits, which low-bit networks usually leave to it. Nor is an activation rounded that
+    `Quantize` nodes alone read, as `quantize_gates` leaves it. Quantise the weights first, so that steps fit what the
+    layers then send.
 
     Args:
         graph: any graph.
@@ -89,33 +89,41 @@ def quantize_activations(graph: Graph, bits: int, samples: Inputs, seed: int = 0
         if node.name in probes:
             quantized[node.name] = name = unused(f"{node.name}.quantized", taken)
             levels = 2**bits - 1
-            nodes.append(Quantize(name, (node.name,), best_step(recording.values[node.name], levels), levels))
+            values = recording.values[node.name]
+            step = float(best_steps(values[values > 0][None], levels)[0])  # what is 0 stays 0
+            nodes.append(Quantize(name, (node.name,), step, levels))
     return Graph(tuple(nodes), graph.steps)
 
 
-def best_step(values: np.ndarray, levels: int) -> float:
-    """Of the steps k / `CANDIDATES` * max(values) / levels, the one with the least mean squared error of rounding.
+def best_steps(rows: np.ndarray, levels: int) -> np.ndarray:
+    """Of the steps k / `CANDIDATES` * max(|row|) / levels, that with the least mean squared error of rounding each row.
 
     A smaller step than that of the largest value rounds the many small values more finely, and cuts off the few large
     ones.
 
     Args:
-        values: of any shape, at least 0.
-        levels: see `converters.graph.Quantize`.
+        rows: (R, n).
+        levels: multiples of the step either side of 0, or above it where no value is negative.
+
+    Returns:
+        (R,), float64; 1 for a row of zeros.
     """
-    values = values[values > 0].astype(np.float64)  # what is 0 stays 0
-    if not values.size:
-        return 1.0
-    steps = (float(values.max()) / levels * k / CANDIDATES for k in range(1, CANDIDATES + 1))
-    return min(steps, key=lambda step: float(np.square(values - quantize(values, step, levels)).sum()))
+    rows = rows.astype(np.float64)
+    whole = np.abs(rows).max(axis=1, initial=0.0) / levels
+    whole[whole == 0] = 1
+    best, least = whole, np.full(len(rows), np.inf)
+    for k in range(1, CANDIDATES + 1):
+        steps = whole * k / CANDIDATES
+        error = np.square(rows - _nearest(rows, steps, levels)).sum(axis=1)
+        best, least = np.where(error < least, steps, best), np.minimum(error, least)
+    return np.where(rows.any(axis=1), best, 1.0)
 
 
 def quantize_weights(graph: Graph, bits: int) -> Graph:
     """The network with the weights of every output at equal distances, at most 2^(bits - 1) - 1 steps either side of 0.
 
-    The largest weight of an output stays and gives its step. Biases are left as they are: hardware adds them where it
-    sums up products, in numbers of many more bits than a weight has. `snap` the result where simulators shall agree to
-    the bit.
+    Each output has the step of `best_steps`. Biases are left as they are: hardware adds them where it sums up products,
+    in numbers of many more bits than a weight has. `snap` the result where simulators shall agree to the bit.
 
     Args:
         graph: any graph.
@@ -134,9 +142,14 @@ def round_rows(weight: np.ndarray, bits: int) -> np.ndarray:
     """Weights (outputs, ...) as `quantize_weights` rounds them, float32."""
     _check_bits(bits, 2)
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    step = np.abs(rows).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
-    step[step == 0] = 1  # an output without weights
-    return (np.rint(rows / step) * step).reshape(weight.shape).astype(np.float32)
+    levels = 2 ** (bits - 1) - 1
+    return _nearest(rows, best_steps(rows, levels), levels).reshape(weight.shape).astype(np.float32)
+
+
+def _nearest(rows: np.ndarray, steps: np.ndarray, levels: int) -> np.ndarray:
+    """Rows (R, n) at multiples of their steps (R,), at most `levels` of them."""
+    steps = steps[:, None]
+    return np.clip(np.rint(rows / steps), -levels, levels) * steps
 
 
 def _check_bits(bits: int, least: int) -> None:

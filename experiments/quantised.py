@@ -103,7 +103,7 @@ def run_quantised(
     pipeline.write_csv(place.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
     facts = {
         "bits": bits,
-        "weights": "of every output at equal distances on both sides of 0, as far as the largest",
+        "weights": "of every output at equal distances on both sides of 0, with the least mean squared error",
         "activations": "of every layer at equal distances from 0 on, with the least mean squared error",
         "steps": {node.inputs[0]: node.step for node in graph.nodes if isinstance(node, Quantize)},
         "calibration_drawings": len(drawings),

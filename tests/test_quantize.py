@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from converters import quantize_activations, quantize_gates, quantize_weights, simulate
 from converters.graph import LIF, Activation, Affine, Conv2d, Gate, Graph, Input, MaxPool2d, Quantize, Readout
-from converters.quantize import CANDIDATES, best_step
+from converters.quantize import CANDIDATES, best_steps
 from snn_anml.errors import UserError
 from tests.helpers import MAXIMA, assert_identical, gated_graph, inputs, require, scalar, without
 
@@ -96,33 +96,35 @@ def test_activations_are_multiples_of_a_step_of_their_own(bits):
     before = simulate(graph, x).values
     for name, node in rounded.items():
         assert node.levels == 2**bits - 1
-        np.testing.assert_allclose(node.step, best_step(before[name], node.levels), rtol=1e-6)
+        np.testing.assert_allclose(node.step, best_steps(before[name].reshape(1, -1), node.levels)[0], rtol=1e-6)
         found = np.unique(np.rint(values[node.name] / node.step))
         assert set(found) <= set(range(2**bits))
         assert len(found) > 1
 
 
 @settings(deadline=None, max_examples=30)
-@given(bits=st.integers(1, 8), seed=st.integers(0, 99))
-def test_the_step_has_the_least_squared_error(bits, seed):
+@given(bits=st.integers(1, 8), seed=st.integers(0, 99), signed=st.booleans())
+def test_the_steps_have_the_least_squared_error(bits, seed, signed):
     rng = np.random.default_rng(seed)
-    values = np.maximum(rng.standard_normal((4, 30)) ** 3, 0).astype(np.float32)
-    levels, largest = 2**bits - 1, float(values.max())
+    rows = rng.standard_normal((4, 30)).astype(np.float32) ** 3
+    rows = rows if signed else np.maximum(rows, 0)
+    levels = 2**bits - 1
 
-    def error(step):
-        return sum((v - step * min(round(v / step), levels)) ** 2 for v in values.ravel().tolist())
+    def error(row, step):
+        return sum((v - step * max(-levels, min(round(v / step), levels))) ** 2 for v in row)
 
-    errors = {k: error(largest / levels * k / CANDIDATES) for k in range(1, CANDIDATES + 1)}
-    found = error(best_step(values, levels))
-    assert found == pytest.approx(min(errors.values()), rel=1e-9)
-    assert found <= errors[CANDIDATES]  # nothing cut off
+    for row, step in zip(rows.tolist(), best_steps(rows, levels).tolist(), strict=True):
+        largest = max(map(abs, row))
+        errors = [error(row, largest / levels * k / CANDIDATES) for k in range(1, CANDIDATES + 1)]
+        assert error(row, step) == pytest.approx(min(errors), rel=1e-9)
+        assert error(row, step) <= errors[-1]  # nothing cut off
 
 
 def test_an_outlier_is_cut_off_and_silence_has_any_step():
     values = np.append(np.linspace(0, 1, 1000), 3)
-    assert best_step(values, 7) * 7 == pytest.approx(1, abs=0.15)
-    assert best_step(np.append(np.arange(8), 0), 7) == 1
-    assert best_step(np.zeros(3), 7) > 0
+    assert best_steps(np.stack([values, -values]), 7) * 7 == pytest.approx([1, 1], abs=0.15)
+    assert best_steps(np.append(np.arange(8), 0)[None], 7) == [1]
+    assert best_steps(np.zeros((2, 3)), 7).tolist() == best_steps(np.zeros((2, 0)), 7).tolist() == [1, 1]
 
 
 def test_activations_are_rounded_wherever_they_go_but_once():
@@ -176,14 +178,13 @@ def test_weights_of_every_output_are_on_a_grid_of_their_own(bits, seed, convolut
     assert (made["w"].weight.dtype, made["w"].weight.shape) == (np.float32, shape)
     most = 2 ** (bits - 1) - 1
     for before, after in zip(weight.reshape(5, -1), made["w"].weight.reshape(5, -1), strict=True):
-        largest = max(abs(float(w)) for w in before)
-        assert max(abs(float(w)) for w in after) == largest
-        if largest == 0:
+        if not before.any():
+            assert not after.any()
             continue
-        step = largest / most
+        step = float(best_steps(before[None], most)[0])
         for old, new in zip(before.tolist(), after.tolist(), strict=True):
-            assert abs(new - old) <= step * 0.5000001 + abs(old) * 1e-7
-            assert abs(new / step - round(new / step)) < 1e-6 * most
+            steps = max(-most, min(round(old / step), most))
+            assert new == pytest.approx(steps * step, rel=1e-6)
         assert len(np.unique(after)) <= 2 * most + 1
 
 
