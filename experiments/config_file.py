@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
@@ -122,6 +123,13 @@ def config_of(settings: Mapping[str, Any], where: str) -> RunConfig:
         return parsed_config(parser.instantiate(parsed))
     except UserError as error:
         raise UserError(f"{where}: {one_sentence(error)}") from None
+
+
+def with_defaults(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Every setting as JSON-able data, those left out at their defaults; ranges are not checked."""
+    _, parsed = _parse(settings, where)
+    plain = json.loads(json.dumps(parsed.as_dict()))
+    return {key: value for key, value in plain.items() if key != PROVENANCE}
 
 
 def _parse(settings: Mapping[str, Any], where: str) -> tuple[ArgumentParser, Namespace]:

@@ -149,6 +149,7 @@ def _learning(rng: np.random.Generator, arm: str, form: str, seed: int) -> list[
     return [
         _keys(arm, form, seed)
         | {"head": head, "known": known, "device": device, "source": DEVICES[device].source, "item": item}
+        | {"read_bytes": "" if item == "features" else 2048 * (h + 1), "write_bytes": 1024}
         | {"resident_bytes": 4096 * (h + 1), "joules": DEVICES[device].accumulate * known * 1e3 * rng.uniform(1, 2)}
         for h, head in enumerate(HEADS)
         for known in (10, 600)

@@ -74,13 +74,20 @@ def of_two(results, spiking, twin):
 
 
 def test_arms_that_are_alike_are_seldom_told_apart(results):
+    """One false claim among twenty comparisons in at most 5 of 100 families, although draws share a network."""
     rng = np.random.default_rng(6)
-    claimed = 0
-    for _ in range(150):
-        arms = (0.7 + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.005, (3, 10)) for _ in range(2))
-        (one,) = family(of_two(results, *arms), "strict")
-        claimed += one.verdict in (Verdict.ABOVE, Verdict.BELOW)
-    assert claimed / 150 <= 0.09  # 0.05 is promised; this is two standard errors above
+
+    def family_of_twenty():
+        heads = []
+        for i in range(20):
+            arms = (0.7 + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.005, (3, 5)) for _ in range(2))
+            heads.append(of_two(results, *arms).tables["accuracy"].assign(head=f"head {i}"))
+        both = replace(results, arms=(results.main, results.twin), tables={"accuracy": pd.concat(heads)})
+        return family(both, "strict")
+
+    claims = [[one.verdict in (Verdict.ABOVE, Verdict.BELOW) for one in family_of_twenty()] for _ in range(60)]
+    assert all(len(one) == 20 for one in claims)
+    assert np.mean([any(one) for one in claims]) <= 0.11  # 0.05 is promised; this is two standard errors above
 
 
 def test_draws_that_agree_are_one_value(results):
@@ -111,6 +118,5 @@ def test_networks_that_differ_do_not_make_a_claim_on_training(results):
     twin = 0.7 + rng.normal(0, 0.01, (3, 10))
     spiking = twin + np.array([[0.09], [0.05], [-0.01]]) + rng.normal(0, 0.002, (3, 10))
     (one,) = family(of_two(results, spiking, twin), "strict")
-    assert one.wilcoxon_holm < 0.01
-    assert one.difference.low > 0 or one.seed_interval[0] < 0
+    assert one.wilcoxon_holm < 0.01 < 0.05 < one.seeds_holm
     assert one.verdict is Verdict.UNDECIDED

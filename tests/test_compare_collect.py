@@ -1,5 +1,6 @@
 """The long tables that `snn-anml compare` leaves are those of its runs."""
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ from converters.energy.sensitivity import Bill
 from experiments.compare import collect, command
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan_file import read_comparison
+from experiments.compare.shares import SHARES
 from experiments.measure import NO_METER
 from experiments.pipeline import read_csv
+from experiments.quantised import quantised_folder
 from experiments.run_folder import RunFolder
 from snn_anml.errors import UserError
 
@@ -120,10 +123,27 @@ def test_ratios_are_over_the_seeds_that_both_have(monkeypatch):
 
 def test_a_run_of_another_version_is_named(compared, tmp_path):
     out = CompareFolder(Path(shutil.copytree(compared, tmp_path / "out")))
-    energy = out.run("spiking", 0).energy
-    energy.write_text(energy.read_text().replace("joules_gates", "gates_joules", 1))
-    with pytest.raises(UserError, match=r"no column 'joules_gates' for energy.csv: another version"):
-        collect.collect(out, read_comparison([out.comparison]))
+    for run, delete in (
+        (out.run("twin", 0), "energy.csv"),
+        (quantised_folder(out.run("twin", 0), 8), ""),
+    ):
+        text = run.energy.read_text()
+        run.energy.write_text(text.replace("joules_gates", "gates_joules", 1))
+        said = f"{run.energy} has no column 'joules_gates': another version made it; delete {run.path / delete} and"
+        with pytest.raises(UserError, match=re.escape(said)):
+            collect.collect(out, read_comparison([out.comparison]))
+        run.energy.write_text(text)
+
+
+def test_a_seed_without_a_device_is_named(compared, tmp_path):
+    out = CompareFolder(Path(shutil.copytree(compared, tmp_path / "out")))
+    first = out.run("spiking", 0)
+    second = RunFolder(Path(shutil.copytree(first.path, out.run("spiking", 1).path)))
+    lines = (first.path / SHARES).read_text().splitlines(keepends=True)
+    (second.path / SHARES).write_text("".join(line for line in lines if not line.startswith("memory-exact,")))
+    forms = [collect.Form("spiking", "float32", seed, run) for seed, run in ((0, first), (1, second))]
+    with pytest.raises(UserError, match=f"{second.path}.*no constants of memory-exact as the first seed has.*energy"):
+        list(collect._sensitivity(forms, read_comparison([out.comparison])))
 
 
 def test_integers_stand_beside_integers_and_are_bounded_by_32_bits(compared):

@@ -11,6 +11,7 @@ import yaml
 from experiments.compare.plan import bits_for
 from experiments.compare.plan_file import merged, read_comparison, write_comparison_file
 from experiments.config_file import read_config
+from experiments.run_folder import to_plain
 from snn_anml.errors import UserError
 from tests.cli_helpers import write_yaml
 from tests.compare_helpers import COMPARISON, SETTINGS
@@ -148,7 +149,12 @@ def test_what_is_written_is_read_as_the_same(file, tmp_path):
     path = tmp_path / "out" / "comparison.yaml"
     write_comparison_file(path, found, {"git_commit": "abc"})
     assert read_comparison([path]) == found
-    assert yaml.safe_load(path.read_text())["provenance"] == {"git_commit": "abc"}
+    written = yaml.safe_load(path.read_text())
+    assert written["provenance"] == {"git_commit": "abc"}
+    every = to_plain(found.arms[0].config)  # so that it stays the same whatever the defaults become
+    assert merged(written["settings"], found.arms[0].settings) == {
+        k: every[k] for k in every if k not in ("seed", "twin")
+    }
 
 
 def test_run_configurations_are_arms_named_after_their_files(file, tmp_path):
@@ -226,6 +232,10 @@ def test_seeds_of_the_command_hold_for_all_arms(file):
         (
             {"arms__twin__settings": {"network": {"neuron": "relu"}, "meta_test": {"milestones": [5, 10]}}},
             "differ in meta_test.milestones ([2, 5, 10] and [5, 10]); make it the same for all",
+        ),
+        (
+            {"arms__twin__settings": {"network": {"neuron": "relu"}, "export": {"classes": 2}}},
+            "differ in export.classes (5 and 2); make it the same for all",
         ),
         (
             {"sweeps": {"lambda": {**SWEEP, "values": []}}},

@@ -176,7 +176,7 @@ def test_one_seed_says_nothing_of_training(tmp_path):
     words = Page(write_comparison(one).read_text(encoding="utf-8")).words
     assert "of these two trained networks" in words
     assert "needs more seeds" in words
-    assert "One seed: nothing can be said about other trainings of the same kind." in words
+    assert "One seed: nothing can be said about other trainings of the same kind, nor about other drawings." in words
     assert "About the variance of training nothing can be said." in words
     assert "No energy yet" in words
     assert "This comparison has no sweeps." in words

@@ -211,6 +211,15 @@ def test_results_without_their_runs_stay_and_can_be_reported(copied, plan):
     assert contents(copied / "results") == before
 
 
+def test_a_report_is_of_the_comparison_that_is_there(copied, plan, tmp_path):
+    before = contents(copied / "results")
+    said = refused("compare", "--out", copied, "--report-only", "--seeds", "1")
+    assert said.startswith(f"{copied}/comparison.yaml is not the comparison asked for; name --out alone")
+    assert contents(copied / "results") == before
+    said = refused("compare", plan, "--out", tmp_path / "none", "--report-only")
+    assert said == f"{tmp_path}/none holds no run of this comparison; run it first, without --report-only."
+
+
 def test_a_table_without_rows_is_no_file(tmp_path, plan):
     assert collect(CompareFolder(tmp_path), read_comparison([plan])) == []
     assert contents(tmp_path) == {}
@@ -301,6 +310,18 @@ def test_a_parameter_that_submitit_does_not_know(tmp_path):
     pytest.importorskip("submitit", reason="the extra cluster is not installed")
     with pytest.raises(UserError, match="--slurm slurm_colour: "):
         Cluster(tmp_path, {"slurm_colour": "red"}, 1, "local")
+
+
+def test_a_job_that_the_cluster_refuses(tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="the extra cluster is not installed")
+
+    def refuse(self, *given):
+        raise submitit.core.utils.FailedJobError("sbatch: error: invalid partition specified: any\nsbatch: error: ...")
+
+    cluster = Cluster(tmp_path, {}, 1, "local")
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", refuse)
+    with pytest.raises(UserError, match=r"refuses the job \(sbatch: error: invalid partition specified: any\); mend"):
+        cluster.start(Task(str(tmp_path), "log", "cpu", 1, 1))
 
 
 def test_the_extra_for_clusters_is_named(plan, tmp_path, monkeypatch):

@@ -43,7 +43,6 @@ class Comparison:
         classes: learned before.
         first: the arm whose accuracy stands before the minus sign.
         second: the other.
-        first_mean: accuracy of the first arm, the mean over seeds and draws.
         difference: mean of first - second over pairs (seed, draw) that both have, with its bootstrap interval.
         seed_interval: Student's t over one difference a seed; None with one seed.
         wilcoxon: p-value over pairs.
@@ -60,7 +59,6 @@ class Comparison:
     classes: int
     first: Arm
     second: Arm
-    first_mean: float
     difference: Interval
     seed_interval: tuple[float, float] | None
     wilcoxon: float
@@ -72,36 +70,31 @@ class Comparison:
     family: int = 1
 
     @property
-    def one_value_a_seed(self) -> bool:
-        """One draw a seed, or draws that all agree: then the test over seeds is the one to ask."""
-        return 1 < self.difference.seeds == self.difference.values
-
-    @property
     def p(self) -> float:
-        """Corrected p-value of the test that the verdict rests on."""
-        return self.seeds_holm if self.one_value_a_seed and self.seeds_holm is not None else self.wilcoxon_holm
+        """Corrected p-value of the test that the verdict rests on: over seeds where there are several, since draws of
+        one seed share a network, else over pairs."""
+        return self.wilcoxon_holm if self.seeds_holm is None else self.seeds_holm
 
     @property
     def too_few(self) -> bool:
-        """Whether the signed-rank test could not reach the level, whatever the pairs show."""
-        return not self.one_value_a_seed and statistics.smallest_p(self.difference.values) * self.family > LEVEL
+        """Whether the signed-rank test that the verdict rests on could not reach the level, whatever the pairs show."""
+        return self.seeds_holm is None and statistics.smallest_p(self.difference.values) * self.family > LEVEL
 
     @property
     def verdict(self) -> Verdict:
         """A difference counts where the corrected test and both intervals agree on it.
 
-        Undecided: too few pairs for the test to find anything, or a test that finds what the intervals do not.
+        Undecided: too few pairs for the test to find anything, or networks that differ where other trainings may not.
         """
         if self.too_few:
             return Verdict.UNDECIDED
-        if self.p > LEVEL:
-            return Verdict.NOT_SHOWN
-        intervals = [i for i in (self.difference.bounds, self.seed_interval) if i is not None]
-        if all(low > 0 for low, _ in intervals):
-            return Verdict.ABOVE
-        if all(high < 0 for _, high in intervals):
-            return Verdict.BELOW
-        return Verdict.UNDECIDED
+        if self.p <= LEVEL:
+            intervals = [i for i in (self.difference.bounds, self.seed_interval) if i is not None]
+            if all(low > 0 for low, _ in intervals):
+                return Verdict.ABOVE
+            if all(high < 0 for _, high in intervals):
+                return Verdict.BELOW
+        return Verdict.UNDECIDED if min(self.p, self.wilcoxon_holm) <= LEVEL else Verdict.NOT_SHOWN
 
     def equivalence(self, margin: float) -> Equivalence:
         """Whether both intervals lie inside the margin, or both outside; never said with one seed, nor where all seeds
@@ -140,7 +133,7 @@ def compare(results: Results, first: Arm, second: Arm, protocol: str, head: str,
     p, u = statistics.wilcoxon(pairs["difference"].to_numpy()), statistics.mann_whitney(a, b)
     interval, seeds = statistics.bootstrap(by_seed), statistics.over_seeds(by_seed)
     t = statistics.t_test(by_seed)
-    return Comparison(protocol, head, classes, first, second, float(a.mean()), interval, seeds, p, u, p, u, t, t)
+    return Comparison(protocol, head, classes, first, second, interval, seeds, p, u, p, u, t, t)
 
 
 def corrected(family: Sequence[Comparison]) -> list[Comparison]:
@@ -211,7 +204,7 @@ def sentence(one: Comparison, margin: float | None = None) -> str:
     numbers = _numbers(one)
     a, b = quoted(one.first), quoted(one.second)
     if verdict in (Verdict.ABOVE, Verdict.BELOW):
-        networks = "" if seeds > 1 else "of these two trained networks, "
+        networks = "" if seeds > 1 else "of these two trained networks, on these drawings, "
         said = f"{networks}{a} is {verdict.value} {b} ({numbers})"
     elif verdict is Verdict.NOT_SHOWN:
         said = f"between {a} and {b} no difference is shown ({numbers}), which does not say that there is none"
@@ -222,8 +215,8 @@ def sentence(one: Comparison, margin: float | None = None) -> str:
         )
     else:
         said = (
-            f"between {a} and {b} the data do not decide ({numbers}): the trained networks differ, but an interval "
-            "holds zero, so that other trainings may turn it round"
+            f"between {a} and {b} the data do not decide ({numbers}): the trained networks differ, but other trainings "
+            "may turn it round"
         )
     text = f"With {what}, {said}."
     if margin is not None:
@@ -231,7 +224,7 @@ def sentence(one: Comparison, margin: float | None = None) -> str:
     return text if seeds > 1 else f"{text} {ONE_SEED}"
 
 
-ONE_SEED = "One seed: nothing can be said about other trainings of the same kind."
+ONE_SEED = "One seed: nothing can be said about other trainings of the same kind, nor about other drawings."
 
 
 def _numbers(one: Comparison) -> str:
@@ -240,8 +233,8 @@ def _numbers(one: Comparison) -> str:
     if one.seed_interval is not None:
         low, high = one.seed_interval
         text += f", over {d.seeds} seeds [{100 * low:.1f}, {100 * high:.1f}]"
-    values = "one value a seed" if one.one_value_a_seed else "1 pair" if d.values == 1 else f"{d.values} pairs"
-    return f"{text}, {values}, Holm {p_text(one.p)}"
+    pairs = "1 pair" if d.values == 1 else f"{d.values} pairs"
+    return f"{text}, {pairs}, Holm {p_text(one.p)}"
 
 
 def _equivalence(one: Comparison, margin: float) -> str:
@@ -276,13 +269,12 @@ def seeds_note(comparisons: Iterable[Comparison]) -> str:
     most = max((one.difference.seeds for one in comparisons), default=0)
     if most < 2:
         return (
-            "One training seed: intervals are over draws, and a p-value says whether these very networks differ. "
-            "About the variance of training nothing can be said."
+            "One training seed: intervals are over draws, and a p-value says whether these very networks differ on "
+            "these drawings. About the variance of training nothing can be said."
         )
     return (
-        f"Draws of one seed share a network and are not independent of each other: a p-value says whether the {most} "
-        "pairs of trained networks differ, and is too small as a statement on the way of training. So a sentence is "
-        "only made where the interval over seeds (Student's t, one value a seed) agrees; with few seeds it is "
-        "wide. That interval is not corrected for the number of comparisons: of 20 between arms that are alike, one "
-        "may pass by chance. The column seeds p is its test, corrected."
+        f"Draws of one seed share a network and are not independent of each other: over pairs, a p-value says whether "
+        f"the {most} pairs of trained networks differ, and is too small as a statement on the way of training. So a "
+        "verdict rests on the test over seeds (Student's t, one difference a seed), corrected, which with few seeds "
+        "finds large and even differences alone. Where the pairs show one and the seeds do not, the data do not decide."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from converters import energy
@@ -12,17 +13,15 @@ from converters.energy import learning, memory, training
 from converters.energy.break_even import break_even
 from converters.energy.sensitivity import CSV_COLUMNS, Bill, csv_rows, sensitivity
 from experiments import measure
-from experiments.compare.folder import CompareFolder
+from experiments.compare.folder import FLOAT, KEYS, CompareFolder
 from experiments.compare.plan import Comparison
 from experiments.compare.run import last_metrics
-from experiments.compare.shares import ACCOUNTINGS, BOUND, mean_bill, read_bills, read_spike_costs
+from experiments.compare.shares import ACCOUNTINGS, BOUND, SHARES, mean_bill, read_bills, read_spike_costs
 from experiments.pipeline import read_csv, write_csv
 from experiments.quantised import quantised_folder
 from experiments.run_folder import RunFolder, read_provenance, to_plain
 from snn_anml.errors import UserError
 
-FLOAT = "float32"
-KEYS = ("arm", "form", "seed")
 ACCURACY = (
     "protocol",
     "head",
@@ -63,30 +62,27 @@ def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
     """Writes every long table that has a row, and takes away those that have none; returns the names of the former.
 
     Where no run was begun, the tables are all there is, as of results that were published without the runs: they stay.
+
+    Raises:
+        UserError: files of a run that another version made, so that they lack something.
     """
     forms = list(_forms(folder, comparison))
     tables: dict[str, tuple[Sequence[str], Iterable[Mapping[str, Any]]]] = {
-        "accuracy": ((*KEYS, *ACCURACY), _rows(forms, "meta_test")),
-        "energy": (_columns(energy.CSV_COLUMNS), _rows(forms, "energy")),
-        "memory": (_columns(memory.CSV_COLUMNS), _rows(forms, "memory")),
-        "learning": (_columns(learning.CSV_COLUMNS), _rows(forms, "learning")),
-        "training": (_columns(training.CSV_COLUMNS), _rows(forms, "training")),
+        "accuracy": _of_runs(forms, "meta_test", ACCURACY),
+        "energy": _of_runs(forms, "energy", energy.CSV_COLUMNS),
+        "memory": _of_runs(forms, "memory", memory.CSV_COLUMNS),
+        "learning": _of_runs(forms, "learning", learning.CSV_COLUMNS),
+        "training": _of_runs(forms, "training", training.CSV_COLUMNS),
         "activity": ((*KEYS, *ACTIVITY), _activity(forms)),
         "sensitivity": (SENSITIVITY, _sensitivity(forms, comparison)),
         "break_even": (BREAK_EVEN, _break_even(forms, comparison)),
-        "measured": (_columns(measure.CSV_COLUMNS), _rows(forms, "measured")),
+        "measured": _of_runs(forms, "measured", measure.CSV_COLUMNS),
         "runs": (RUNS, _runs(folder, forms)),
     }
     if not forms:
         return [name for name in tables if folder.table(name).exists()]
     written = []
     for name, (columns, rows) in tables.items():
-        rows = list(rows)
-        if absent := next((column for column in columns if rows and column not in rows[0]), None):
-            raise UserError(
-                f"A run under {folder.path} has no column {absent!r} for {folder.table(name).name}: another version "
-                "made it; delete meta_test.csv and energy.csv in its folders and run snn-anml compare again."
-            )
         rows = [{column: row[column] for column in columns} for row in rows]
         if rows:
             write_csv(folder.table(name), columns, rows)
@@ -113,15 +109,29 @@ def _forms(folder: CompareFolder, comparison: Comparison) -> Iterator[Form]:
                     yield Form(arm.name, f"int{bits}", seed, quantised_folder(run, bits))
 
 
-def _columns(columns: Iterable[str]) -> tuple[str, ...]:
-    """Those of a table of one run, `network` given as arm and form."""
-    return (*KEYS, *(name for name in columns if name != "network"))
+def _of_runs(
+    forms: Iterable[Form], table: str, columns: Iterable[str]
+) -> tuple[tuple[str, ...], Iterator[dict[str, Any]]]:
+    """A table of every run, one below the other; `network` is given as arm and form."""
+    own = tuple(name for name in columns if name != "network")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for form in forms:
+            path = getattr(form.folder, table)
+            for row in read_csv(path):
+                if absent := next((column for column in own if column not in row), None):
+                    raise _other_version(form, path, f"column {absent!r}")
+                yield {**row, **form.keys}
+
+    return (*KEYS, *own), rows()
 
 
-def _rows(forms: Iterable[Form], table: str) -> Iterator[dict[str, Any]]:
-    for form in forms:
-        for row in read_csv(getattr(form.folder, table)):
-            yield {**row, **form.keys}
+def _other_version(form: Form, path: Path, lacks: str) -> UserError:
+    """Of a file that lacks something; the remedy names what its stage is done again without."""
+    remedy = path if path in (form.folder.meta_test, form.folder.measured) else form.folder.energy
+    if form.form != FLOAT:
+        remedy = form.folder.path
+    return UserError(f"{path} has no {lacks}: another version made it; delete {remedy} and run snn-anml compare again.")
 
 
 def _activity(forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
@@ -154,7 +164,13 @@ def _sensitivity(forms: Sequence[Form], comparison: Comparison) -> Iterator[Mapp
     bills: dict[tuple[str, str], dict[int, dict[str, Bill]]] = {}
     for form in forms:
         if found := read_bills(form.folder):
-            bills.setdefault((form.arm, form.form), {})[form.seed] = found
+            of_arm = bills.setdefault((form.arm, form.form), {})
+            of_arm[form.seed] = found
+            for device, one in next(iter(of_arm.values())).items():
+                if device not in found or one.joules.keys() != found[device].joules.keys():
+                    raise _other_version(
+                        form, form.folder.path / SHARES, f"constants of {device} as the first seed has"
+                    )
     names = {arm.name for arm in comparison.arms} - {comparison.reference}
     for (arm, form), own in bills.items():
         for (reference, reference_form), others in bills.items():

@@ -94,6 +94,7 @@ def run_comparison(
         raise UserError(f"{folder.path} holds no comparison to go on with; name a comparison file or configurations.")
     comparison = read_comparison(configs or [folder.comparison], seeds)
     if options.report_only:
+        _check_same(folder, comparison)
         return _report(folder, comparison, console)
     with sole_writer(RunFolder(folder.path)):
         executor = _executor(folder, options)
@@ -111,6 +112,16 @@ def run_comparison(
     if failures:
         console.print("What is there is kept; the same command does the rest.")
     return 1 if failures else 0
+
+
+def _check_same(folder: CompareFolder, comparison: Comparison) -> None:
+    if not folder.comparison.exists():
+        raise UserError(f"{folder.path} holds no run of this comparison; run it first, without --report-only.")
+    if read_comparison([folder.comparison]) != comparison:
+        raise UserError(
+            f"{folder.comparison} is not the comparison asked for; name --out alone to report on that one, "
+            "or leave out --report-only to run this one."
+        )
 
 
 def _default(configs: Sequence[Path]) -> Path:
@@ -171,8 +182,6 @@ def _report(folder: CompareFolder, comparison: Comparison, console: Console) -> 
     from experiments.compare.page import write_comparison
 
     if "accuracy" not in collect(folder, comparison):
-        if not folder.comparison.exists():
-            raise UserError(f"{folder.path} holds no run of this comparison; run it first, without --report-only.")
         console.print("Nothing to report: no run has come to its meta-test.")
         return 0
     console.print(f"Report: {write_comparison(folder)}")

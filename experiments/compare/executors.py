@@ -142,7 +142,13 @@ class Cluster:
             raise UserError(f"--slurm {' '.join(map(str, parameters))}: {known}; see sbatch --help.") from None
 
     def start(self, task: Task) -> Running:
-        return _ClusterJob(self._executor.submit(_Resumable(), task))
+        from submitit.core.utils import FailedJobError
+
+        try:
+            return _ClusterJob(self._executor.submit(_Resumable(), task))
+        except FailedJobError as error:  # as where there is no such partition
+            said = str(error).strip().splitlines()[0].rstrip(".")
+            raise UserError(f"The cluster refuses the job ({said}); mend --slurm, and see sbatch --help.") from None
 
 
 SHARED = (

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from experiments.compare.cells import joules, joules_tick, percent
 from experiments.compare.joule_rows import ARITHMETIC, DEPLOYED, MEMORY_AWARE, device_of, energy, energy_rows
-from experiments.compare.look import MARKERS, legend_height, logarithmic, look, put_legend
+from experiments.compare.look import MARKERS, file_stem, legend_height, logarithmic, look, put_legend
 from experiments.compare.results import Arm, Results
 from experiments.compare.statistics import Interval
 from experiments.report.blocks import Figure
@@ -92,7 +92,7 @@ def pareto(results: Results, protocol: str, device: str, folder: Path) -> Figure
     )
     height = 3.0 + legend_height(arms, len(heads) + 1)
     title = f"Accuracy against energy, {device}"
-    return draw(paint, title, caption, words + ".", height, files=folder / f"pareto_{_stem(device)}")
+    return draw(paint, title, caption, words + ".", height, files=folder / f"pareto_{file_stem(device)}")
 
 
 _DEVICE_WORDS = {
@@ -145,7 +145,7 @@ def by_layer(results: Results, arm: Arm, device: str, folder: Path) -> Figure | 
     words = "; ".join(f"{name}: {joules(Interval(sum(p.values()), None, None, 1, 1))}" for name, p in layers)
     title = f"{arm.label}: energy by layer, {where}"
     caption = f"{joules(energy(results, arm, device))} in all; mean over seeds. {MODELLED}"
-    stem = f"layers_{_stem(arm.name)}_{arm.form}_{_stem(device)}"
+    stem = f"layers_{file_stem(arm.name)}_{arm.form}_{file_stem(device)}"
     return draw(paint, title, caption, words + ".", 1.3 + 0.155 * len(layers), files=folder / stem)
 
 
@@ -165,7 +165,3 @@ def _layers(results: Results, arm: Arm, device: str) -> list[tuple[str, dict[str
         if sum(parts.values()):
             found.append((layer, parts))
     return found
-
-
-def _stem(text: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in text)

@@ -8,10 +8,11 @@ from pathlib import Path
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+from converters.energy.sensitivity import ALL
 from experiments.compare.cells import bracketed, joules, joules_tick, number
 from experiments.compare.figures_energy import MODELLED
-from experiments.compare.joule_rows import ALL_TOGETHER, Ratio, as_if_integers
-from experiments.compare.look import arm_legend, dots, legend_height, logarithmic, look, put_legend
+from experiments.compare.joule_rows import Ratio, as_if_integers
+from experiments.compare.look import arm_legend, dots, file_stem, legend_height, logarithmic, look, put_legend
 from experiments.compare.results import Arm, Results, interval_of
 from experiments.compare.statistics import Interval
 from experiments.report.blocks import Figure
@@ -130,7 +131,7 @@ def tornado(results: Results, ratio: Ratio, folder: Path) -> Figure | None:
     found = zip(rows["constant"], rows["ratio_low"], rows["ratio_high"], strict=True)
     bars = sorted(
         ((str(name), float(low), float(high)) for name, low, high in found if low > 0),
-        key=lambda bar: (bar[0] != ALL_TOGETHER, bar[1] / bar[2]),
+        key=lambda bar: (bar[0] != ALL, bar[1] / bar[2]),
     )
     if not bars:
         return None
@@ -139,7 +140,7 @@ def tornado(results: Results, ratio: Ratio, folder: Path) -> Figure | None:
         axes = canvas.add_subplot()
         axes.set_xscale("log")
         for row, (name, low, high) in enumerate(bars):
-            hue = colour("grey" if name == ALL_TOGETHER else "blue")
+            hue = colour("grey" if name == ALL else "blue")
             axes.plot((low, high), (row, row), color=hue, linewidth=7, solid_capstyle="butt")
         axes.axvline(ratio.value, color=colour("ink"), linewidth=1)
         axes.axvline(1.0, color=colour("vermillion"), linewidth=1, linestyle=(0, (3, 2)))
@@ -158,5 +159,4 @@ def tornado(results: Results, ratio: Ratio, folder: Path) -> Figure | None:
     words = "; ".join(f"{name}: {bracketed((ratio.value, low, high))}" for name, low, high in bars)
     caption = f"Ratio {bracketed((ratio.value, ratio.low, ratio.high))}; each bar moves one constant. {MODELLED}"
     stem = f"sensitivity_{ratio.arm.form}_{ratio.device}_{ratio.comparator.form}_{ratio.comparator_device}"
-    stem = "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in stem)
-    return draw(paint, title, caption, words + ".", 1.1 + 0.2 * len(bars), files=folder / stem)
+    return draw(paint, title, caption, words + ".", 1.1 + 0.2 * len(bars), files=folder / file_stem(stem))

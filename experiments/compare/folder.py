@@ -7,6 +7,11 @@ from pathlib import Path
 
 from experiments.run_folder import RunFolder
 
+FLOAT = "float32"
+"""The form of a network as it was trained; others are `int8` and the like."""
+KEYS = ("arm", "form", "seed")
+"""Columns that every long table has of its runs."""
+
 
 @dataclass(frozen=True)
 class CompareFolder:

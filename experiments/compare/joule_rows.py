@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from converters.energy import DEVICES, Device, learning, memory
 from converters.energy.devices import integer
+from converters.energy.sensitivity import ALL
+from experiments.compare.folder import FLOAT
 from experiments.compare.long_tables import Rows
-from experiments.compare.results import FLOAT, Arm, Results, interval_of
+from experiments.compare.results import Arm, Results, interval_of
 from experiments.compare.shares import ACCOUNTINGS, BOUND
 from experiments.compare.statistics import Interval
 from experiments.report.energy import EXACT
@@ -24,7 +26,6 @@ FOCUS = (ARITHMETIC, MEMORY_AWARE, "loihi", "arm")
 """What the summary shows."""
 UPPER = "cmos45-int32"
 """The 45 nm row that bounds a spiking network of integers from above."""
-ALL_TOGETHER = "all together"
 MODELLED = {
     "energy": "inference",
     "memory": "inference, memory-aware",
@@ -152,7 +153,7 @@ def ratios(results: Results) -> list[Ratio]:
         arm, comparator = arms.get((name, form)), arms.get((reference, its_form))
         if arm is None or comparator is None or as_if_integers(form, device):
             continue
-        joint = its[its["constant"] == ALL_TOGETHER]
+        joint = its[its["constant"] == ALL]
         rows = joint if len(joint) else its
         ends = rows[["ratio", "ratio_low", "ratio_high"]].to_numpy()
         first = its.iloc[0]
@@ -164,20 +165,17 @@ def ratios(results: Results) -> list[Ratio]:
 
 def headline_ratios(results: Results) -> list[Ratio]:
     """Ratios of the first arm that the summary shows: at 45 nm, each in its own numbers; with memory, in both
-    accountings; on one chip, and on chip against processor. A quantised comparator stands against the quantised form of
-    the first arm, if any, with its bounds."""
-    found = [one for one in ratios(results) if one.arm.name == results.main.name]
-    has_integers = any(one.arm.form != FLOAT for one in found)
+    accountings; on one chip, and on chip against processor. Quantised comparators stand against every form of the first
+    arm, with the bounds of a quantised one."""
 
     def wanted(one: Ratio) -> bool:
-        integers = has_integers and one.comparator.form != FLOAT
         numbers = device_of(one.comparator, ARITHMETIC)
         memories = [f"memory-{accounting}" for accounting in ACCOUNTINGS]
         pairs = [(device_of(one.arm, ARITHMETIC), numbers), *((name, name) for name in memories)]
-        if integers:
+        if one.arm.form != FLOAT:
             pairs += [(UPPER, numbers), *((f"{name}{BOUND}", name) for name in memories)]
-        else:
+        elif one.comparator.form == FLOAT:
             pairs += [("loihi", "loihi"), ("loihi", "arm")]
-        return (one.device, one.comparator_device) in pairs and (one.arm.form != FLOAT) == integers
+        return one.arm.name == results.main.name and (one.device, one.comparator_device) in pairs
 
-    return [one for one in found if wanted(one)]
+    return [one for one in ratios(results) if wanted(one)]

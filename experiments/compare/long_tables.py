@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from experiments.compare.folder import KEYS
 from snn_anml.errors import UserError
 
 Rows = Any
 """A pandas.DataFrame, which carries no types."""
-
-KEYS = ("arm", "form", "seed")
 
 
 class Columns(NamedTuple):
@@ -43,7 +42,9 @@ TABLES: dict[str, Columns] = {
         unique=(*KEYS, "layer", "accounting", "curve", "device", "bits"),
     ),
     "learning": Columns(
-        ("arm", "form", "head", "device", "source", "item"), ("seed", "known", "resident_bytes", "joules")
+        ("arm", "form", "head", "device", "source", "item"),
+        ("seed", "known", "resident_bytes", "joules"),
+        ("read_bytes", "write_bytes"),
     ),
     "training": Columns(("arm", "form", "device", "source"), ("seed", "steps", "drawings"), ("seconds", "joules")),
     "activity": Columns(_PER_LAYER, ("seed", "neurons", "spikes", "spikes_per_neuron"), unique=(*KEYS, "layer")),

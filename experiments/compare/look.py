@@ -116,3 +116,8 @@ def dots(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(x_label)
+
+
+def file_stem(text: str) -> str:
+    """A name for the files of a figure."""
+    return "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in text)

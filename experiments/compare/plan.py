@@ -93,10 +93,10 @@ class Comparison:
         reference: name of the arm that is the conventional twin, whose quantised forms are comparators too; or None.
         arms: in the order shown.
         sweeps: in the order shown.
-        settings: what was set for all arms, nested.
+        settings: of all arms, nested, with those that nothing was said of.
 
     Raises:
-        UserError: a reference that is no conventional arm, an arm named twice, or arms on different data.
+        UserError: a reference that is no conventional arm, an arm named twice, or arms that differ in what is compared.
     """
 
     title: str
@@ -118,7 +118,7 @@ class Comparison:
                 key, there, here = different
                 raise UserError(
                     f"The arms {first.name} and {arm.name} differ in {key} ({there} and {here}); "
-                    "make it the same for all, since draws are compared pair by pair."
+                    "make it the same for all, since they are compared draw by draw and drawing by drawing."
                 )
 
     def _check_reference(self) -> None:
@@ -176,6 +176,9 @@ class Comparison:
 
 
 def _shared(config: RunConfig) -> dict[str, Any]:
-    """What pairs of draws need to have in common."""
+    """What accuracies and energies need to have in common to be compared."""
     plain = to_plain(config)
-    return {"data": plain["data"], "meta_test": {key: plain["meta_test"][key] for key in ("milestones", "shots")}}
+    keys = {"meta_test": ("milestones", "shots"), "export": ("head", "classes", "samples")}
+    return {"data": plain["data"]} | {
+        section: {key: plain[section][key] for key in names} for section, names in keys.items()
+    }

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.compare.plan import Arm, Comparison, Sweep
-from experiments.config_file import PROVENANCE, check_keys, config_of, one_sentence, read_yaml
+from experiments.config_file import PROVENANCE, check_keys, config_of, one_sentence, read_yaml, with_defaults
 from experiments.run_folder import to_plain
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
@@ -99,7 +99,7 @@ def _comparison(path: Path, content: dict[Any, Any]) -> Comparison:
     _check_known(content, KEYS, where)
     title = _text(content, "title", where, path.stem)
     seeds = _seeds(content, where, (0,))
-    settings = merged(_base(path, content), _settings(content, where))
+    settings = _resolved(merged(_base(path, content), _settings(content, where)), where)
     named = _section(content, "arms", where)
     if not named:
         raise UserError(f"{where}: arms holds none; name at least one.")
@@ -111,6 +111,11 @@ def _comparison(path: Path, content: dict[Any, Any]) -> Comparison:
         return Comparison(title, seeds, reference, arms, sweeps, settings)
     except UserError as error:
         raise UserError(f"{where}: {one_sentence(error)}") from None
+
+
+def _resolved(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Every setting, those left out at their defaults: a comparison that was written is the same under others."""
+    return {key: value for key, value in with_defaults(settings, where).items() if key not in _OF_RUNS}
 
 
 def _base(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.compare.folder import CompareFolder
+from experiments.compare.folder import FLOAT, CompareFolder
 from experiments.compare.long_tables import TABLES, Rows, read_table
 from experiments.compare.plan import Comparison, Sweep
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.statistics import Interval, bootstrap
 from experiments.config_file import PROVENANCE, read_yaml
 from snn_anml.errors import UserError
-
-FLOAT = "float32"
 
 
 class Arm(NamedTuple):

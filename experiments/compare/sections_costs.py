@@ -104,13 +104,16 @@ def learning(results: Results, keep: Keep, folder: Path) -> Section:
         there = set(results.tables["learning"]["device"])
         shown = [device for device in tables_energy.OF_LEARNING if device in there]
         section.blocks += figures(figures_rows.learning(results, device, folder) for device in shown)
+        for device in shown:
+            section.blocks += [one.block for one in keep(tables_energy.learning_items(results, device))]
     section.blocks += [one.block for one in keep(tables_energy.training(results))]
     return section
 
 
 LEARNING = (
-    "One new class: the features of its drawings, the update of the head, its optimiser's state, and reads and writes "
-    "of its memory. Seconds of meta-training passed on the machine that trained, whatever the device of the row."
+    "One new class: the features of its drawings, the forward pass and the update of the head, its optimiser's state, "
+    "and reads and writes of its memory (KiB on the first device shown: a chip reads fewer, for what is silent). "
+    "Seconds of meta-training passed on the machine that trained, whatever the device of the row."
 )
 
 
@@ -154,8 +157,8 @@ def provenance(results: Results, keep: Keep) -> Section:
 
 PROVENANCE = (
     "The long tables in the folder results hold every single number with its arm, form and seed; this table says from "
-    "which configuration, data and commit that arm and seed was trained. The configuration itself lies in the run's "
-    "folder."
+    "which configuration, data and commit that arm and seed was trained (its later stages may be of later ones). The "
+    "configuration is that of comparison.yaml, which has every setting, and lies in the run's folder too."
 )
 
 

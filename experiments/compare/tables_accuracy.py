@@ -8,7 +8,8 @@ import pandas as pd
 
 from experiments.compare.cells import as_columns, number, percent
 from experiments.compare.claims import Comparison, p_text, points
-from experiments.compare.results import FLOAT, Arm, Results, interval_of
+from experiments.compare.folder import FLOAT
+from experiments.compare.results import Arm, Results, interval_of
 from experiments.compare.statistics import Interval
 from experiments.compare.table_files import ResultTable
 from experiments.report.tables import DASH
@@ -86,7 +87,7 @@ def differences(comparisons: Sequence[Comparison], name: str, title: str, margin
     for one in comparisons:
         near = {} if margin is None else {"within_margin": one.equivalence(margin).value}
         what, *numbers = _difference(one)
-        test = "seeds" if one.one_value_a_seed else "Wilcoxon"
+        test = "Wilcoxon" if one.seeds_holm is None else "seeds"
         cells.append((one.first.label, one.second.label, one.head, what, *near.values(), *numbers, _p(one.p), test))
         values.append(_values(one) | {"margin": margin} | near)
     within = () if margin is None else (f"within {100 * margin:g} points",)

@@ -172,12 +172,34 @@ def learning(results: Results) -> ResultTable | None:
         its = results.rows("learning", arm, known=known)
         for head in dict.fromkeys(its["head"]):
             of_head = its[its["head"] == head]
-            sums = of_head.groupby(["seed", "device"], as_index=False)["joules"].sum()
-            by_device = (sums[sums["device"] == device] for device in shown)
-            memory = f"{of_head['resident_bytes'].max() / 1024:,.0f}"
-            cells.append((arm.label, head, memory, *(joules(interval_of(one, "joules")) for one in by_device)))
+            sums = of_head.groupby(["seed", "device"], as_index=False)[["joules", "read_bytes", "write_bytes"]].sum()
+            by_device = (interval_of(sums[sums["device"] == device], "joules") for device in shown)
+            traffic = sums[sums["device"] == shown[0]] if shown else sums
+            sizes = (of_head["resident_bytes"].max(), traffic["read_bytes"].mean(), traffic["write_bytes"].mean())
+            cells.append((arm.label, head, *(f"{size / 1024:,.0f}" for size in sizes), *map(joules, by_device)))
     title = f"Learning one more class with {known:,} known: memory of the head (KiB), and modelled energy"
-    return ResultTable("learning", title, ("arm", "head", "KiB", *shown), tuple(cells), rows, 2)
+    columns = ("arm", "head", "held", "read", "written", *shown)
+    return ResultTable("learning", title, columns, tuple(cells), rows, 2)
+
+
+def learning_items(results: Results, device: str) -> ResultTable | None:
+    """Modelled J of every part of learning one more class, by head, with the most classes known, on one device."""
+    rows = results.tables["learning"]
+    rows = rows[(rows["device"] == device) & (rows["known"] == rows["known"].max())]
+    items = list(dict.fromkeys(rows["item"]))
+    cells, values = [], []
+    for arm in results.arms:
+        its = rows[(rows["arm"] == arm.name) & (rows["form"] == arm.form)]
+        for head in dict.fromkeys(its["head"]):
+            found = [interval_of(its[(its["head"] == head) & (its["item"] == item)], "joules") for item in items]
+            cells.append((arm.label, head, *map(joules, found)))
+            key = {"arm": arm.name, "form": arm.form, "head": head, "device": device}
+            values += [key | {"item": item} | as_columns(i, "joules") for item, i in zip(items, found, strict=True)]
+    if not cells:
+        return None
+    title = f"Learning one more class by parts, {device} (modelled)"
+    columns = ("arm", "head", *items)
+    return ResultTable(f"learning_items_{device}", title, columns, tuple(cells), pd.DataFrame(values), 2, closed=True)
 
 
 def training(results: Results) -> ResultTable | None:
