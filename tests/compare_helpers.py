@@ -8,6 +8,19 @@ from typing import Any
 
 import pytest
 
+DEVICE = {
+    "description": "a chip of my own",
+    "kind": "chip",
+    "spiking": True,
+    "accumulate": 1e-12,
+    "multiply_accumulate": 2e-12,
+    "gate_multiply": 2e-12,
+    "neuron_update": 5e-12,
+    "add": 1e-12,
+    "bias_add": 1e-12,
+    "source": "data sheet",
+    "leaves_out": "static power",
+}
 SETTINGS: dict[str, Any] = {
     "data": {"name": "glyphs", "size": 14, "glyph_classes": 60, "meta_test_classes": 10, "selection_classes": 4},
     "network": {"widths": [6, 8], "nm_widths": [4, 4], "steps": 3, "gate": "hard_sigmoid", "threshold": 0.5},

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from converters.energy import Device
 from experiments.compare.plan import bits_for
 from experiments.compare.plan_file import merged, read_comparison, write_comparison_file
 from experiments.config_file import read_config
 from experiments.run_folder import to_plain
 from snn_anml.errors import UserError
 from tests.cli_helpers import write_yaml
-from tests.compare_helpers import COMPARISON, SETTINGS
+from tests.compare_helpers import COMPARISON, DEVICE, SETTINGS
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
 SWEEP = {"setting": "train.spike_weight", "arm": "spiking", "values": [0, 0.03], "seeds": [4]}
@@ -157,6 +158,13 @@ def test_what_is_written_is_read_as_the_same(file, tmp_path):
     }
 
 
+def test_devices_are_read_and_written(file, tmp_path):
+    found = read_comparison([file(devices={"mine": {**DEVICE, "accumulate": "3e-12"}})])  # text, by YAML's rules
+    assert found.devices == (Device(name="mine", **{**DEVICE, "accumulate": 3e-12}),)
+    write_comparison_file(tmp_path / "comparison.yaml", found, {})
+    assert read_comparison([tmp_path / "comparison.yaml"]) == found
+
+
 def test_run_configurations_are_arms_named_after_their_files(file, tmp_path):
     one = write_yaml(tmp_path / "one.yaml", {**SETTINGS, "seed": 5, "twin": True})
     two = write_yaml(tmp_path / "two.yaml", merged(SETTINGS, {"network": {"neuron": "relu"}}))
@@ -191,7 +199,7 @@ def test_seeds_of_the_command_hold_for_all_arms(file):
     [
         (
             {"colour": "red"},
-            "mine.yaml: unknown key colour; it takes title, seeds, reference, base, settings, arms, sweeps.",
+            "mine.yaml: unknown key colour; it takes title, seeds, reference, base, settings, arms, sweeps, devices.",
         ),
         ({"title": 3}, "mine.yaml: title = 3; it must be text."),
         ({"seeds": 0}, "seeds = 0; it must be a list of different whole numbers, such as [0, 1, 2]."),
@@ -241,6 +249,16 @@ def test_seeds_of_the_command_hold_for_all_arms(file):
             {"sweeps": {"lambda": {**SWEEP, "values": []}}},
             "mine.yaml, sweep lambda: a sweep needs an arm, a setting (SECTION.KEY) and a list of values; give all",
         ),
+        (
+            {"devices": {"mine": {**DEVICE, "colour": 1}}},
+            "mine.yaml, device mine: unknown key colour; it takes desc",
+        ),
+        (
+            {"devices": {"mine": {"kind": "chip"}}},
+            "mine.yaml, device mine: there is no description; give desc",
+        ),
+        ({"devices": {"mine": {**DEVICE, "add": -1.0}}}, "device mine: Device 'mine': add = -1.0 J; give a finite"),
+        ({"devices": {"mine": {**DEVICE, "kind": "x"}}}, "device mine: device.kind = x; it must be one of chip, arith"),
         ({"sweeps": {"lambda": {**SWEEP, "arm": "x"}}}, "sweep lambda: there is no arm x; choose from spiking, twin."),
         (
             {"sweeps": {"lambda": {**SWEEP, "setting": "train.lambda"}}},

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from converters import energy
 from experiments.compare import command, executors, run
 from experiments.compare.child import Task
 from experiments.compare.collect import collect
@@ -24,7 +25,7 @@ from experiments.compare.run import Entry
 from experiments.pipeline import read_csv
 from snn_anml.errors import UserError
 from tests.cli_helpers import contents, refused, snn_anml, write_yaml
-from tests.compare_helpers import COMPARISON, SETTINGS, without_report
+from tests.compare_helpers import COMPARISON, DEVICE, SETTINGS, without_report
 
 for package in command.OF_REPORT:
     pytest.importorskip(package, reason="the extra report is not installed")
@@ -223,6 +224,22 @@ def test_a_report_is_of_the_comparison_that_is_there(copied, plan, tmp_path):
 def test_a_table_without_rows_is_no_file(tmp_path, plan):
     assert collect(CompareFolder(tmp_path), read_comparison([plan])) == []
     assert contents(tmp_path) == {}
+
+
+def test_a_device_of_the_users_stands_beside_the_others(copied):
+    path = write_yaml(copied.parent / "plan.yaml", {**COMPARISON, "devices": {"mine": DEVICE}})
+    try:
+        said = refused("compare", path, "--out", copied)
+        counted = copied / "runs" / "spiking" / "seed-0" / "energy.csv"
+        assert said.startswith(f"{counted} was written without the device mine of this source; delete it")
+        for arm in ("spiking", "twin"):
+            (copied / "runs" / arm / "seed-0" / "energy.csv").unlink()
+        assert snn_anml("compare", path, "--out", copied).code == 0
+    finally:
+        energy.DEVICES.pop("mine", None)
+    for table in ("energy", "learning", "sensitivity", "break_even"):
+        found = [row for row in rows(copied, table) if row["device"] == "mine" and row["form"] == "float32"]
+        assert {row["arm"] for row in found} >= {"spiking"}, table
 
 
 # --- refused before anything runs

@@ -39,7 +39,6 @@ RUNS = ("arm", "seed", "folder", "config_sha256", "data_sha256", "git_commit", "
 
 # By device of a spiking network, those on which a conventional one stands beside it, but for the same.
 _INTEGERS = tuple(energy.integer(bits).name for bits in range(1, 9))
-_CHIP_OVER_PROCESSOR = {name: ("arm",) for name, one in energy.DEVICES.items() if one.kind == "chip" and one.spiking}
 _FLOAT_OVER_INTEGERS = {"cmos45-fp32": _INTEGERS, **{f"memory-{one}": (f"memory-{one}",) for one in ACCOUNTINGS}}
 _INTEGERS_OVER_INTEGERS = {"cmos45-int8": _INTEGERS, "cmos45-int32": _INTEGERS}
 _INTEGERS_OVER_INTEGERS |= {f"memory-{one}{BOUND}": (f"memory-{one}",) for one in ACCOUNTINGS}
@@ -148,7 +147,8 @@ def _pairs(form: str, own: Iterable[str], reference_form: str, others: Collectio
     """Devices on which an arm and a comparator are set against each other; integers against integers alone."""
     same = (form == FLOAT) == (reference_form == FLOAT)
     if form == FLOAT:
-        differing = _CHIP_OVER_PROCESSOR if same else _FLOAT_OVER_INTEGERS
+        chips = (name for name, one in energy.DEVICES.items() if one.kind == "chip" and one.spiking)
+        differing = dict.fromkeys(chips, ("arm",)) if same else _FLOAT_OVER_INTEGERS
     else:
         differing = _INTEGERS_OVER_INTEGERS if same else {}
     return [

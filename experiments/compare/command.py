@@ -93,6 +93,7 @@ def run_comparison(
     if not configs and not folder.comparison.exists():
         raise UserError(f"{folder.path} holds no comparison to go on with; name a comparison file or configurations.")
     comparison = read_comparison(configs or [folder.comparison], seeds)
+    comparison.register_devices()
     if options.report_only:
         _check_same(folder, comparison)
         return _report(folder, comparison, console)
@@ -153,7 +154,18 @@ def _check(folder: CompareFolder, comparison: Comparison, device: str) -> str:
         if run.config.exists():
             check_config(run, job.config)
             check_data(run, data_hash)
+            _check_devices(run, comparison)
     return data_hash
+
+
+def _check_devices(run: RunFolder, comparison: Comparison) -> None:
+    priced = {row["device"]: row["source"] for row in pipeline.read_csv(run.energy)}
+    for device in comparison.devices:
+        if priced and priced.get(device.name) != device.source:
+            raise UserError(
+                f"{run.energy} was written without the device {device.name} of this source; delete it, and the same "
+                "command counts that run again."
+            )
 
 
 def _entry(folder: CompareFolder, comparison: Comparison, job: Job, options: Options, at_once: int) -> Entry:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from converters.energy import DEVICES, Device, register
 from experiments.run_folder import first_difference, to_plain
 from snn_anml.config import RunConfig
 from snn_anml.errors import UserError
@@ -94,6 +95,7 @@ class Comparison:
         arms: in the order shown.
         sweeps: in the order shown.
         settings: of all arms, nested, with those that nothing was said of.
+        devices: whose prices stand beside those of `converters.energy.DEVICES`.
 
     Raises:
         UserError: a reference that is no conventional arm, an arm named twice, or arms that differ in what is compared.
@@ -105,6 +107,7 @@ class Comparison:
     arms: tuple[Arm, ...]
     sweeps: tuple[Sweep, ...]
     settings: Mapping[str, Any]
+    devices: tuple[Device, ...] = ()
 
     def __post_init__(self) -> None:
         names = [arm.name.casefold() for arm in self.every_arm]  # some file systems do not tell the case apart
@@ -158,6 +161,16 @@ class Comparison:
         for job in points:
             runs[job.arm, job.seed] = next((run for run in runs.values() if run.config == job.config), job)
         return runs
+
+    def register_devices(self) -> None:
+        """Makes the devices known to this process.
+
+        Raises:
+            UserError: a device of the project, or one known already at other prices, has the same name.
+        """
+        for device in self.devices:
+            if DEVICES.get(device.name) != device:
+                register(device)
 
     def quantised_bits(self, arm: str) -> tuple[int, ...]:
         """Bits of the quantised forms of an arm: of the reference 8, and ceil(log2(T + 1)) for every T compared.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
+from converters.energy import Device
 from experiments.compare.plan import Arm, Comparison, Sweep
 from experiments.config_file import PROVENANCE, check_keys, config_of, one_sentence, read_yaml, with_defaults
 from experiments.run_folder import to_plain
 from snn_anml.errors import UserError
 from snn_anml.files import write_text
 
-KEYS = ("title", "seeds", "reference", "base", "settings", "arms", "sweeps", PROVENANCE)
+KEYS = ("title", "seeds", "reference", "base", "settings", "arms", "sweeps", "devices", PROVENANCE)
 ARM_KEYS = ("title", "seeds", "settings")
+DEVICE_KEYS = tuple(field.name for field in fields(Device) if field.name != "name")
 SWEEP_KEYS = ("title", "setting", "values", "arm", "seeds", "settings")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
@@ -77,9 +80,13 @@ def write_comparison_file(path: Path, comparison: Comparison, provenance: Mappin
             }
             for sweep in comparison.sweeps
         },
+        "devices": {
+            device.name: {key: value for key, value in asdict(device).items() if key != "name"}
+            for device in comparison.devices
+        },
         PROVENANCE: dict(provenance),
     }
-    for optional in ("reference", "sweeps"):
+    for optional in ("reference", "sweeps", "devices"):
         if not plain[optional]:
             del plain[optional]
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
@@ -107,8 +114,10 @@ def _comparison(path: Path, content: dict[Any, Any]) -> Comparison:
     sections = _section(content, "sweeps", where)
     sweeps = tuple(_sweep(name, sections[name], settings, seeds, arms, f"{where}, sweep {name}") for name in sections)
     reference = _text(content, "reference", where, _conventional(arms))
+    priced = _section(content, "devices", where)
+    devices = tuple(_device(name, priced[name], f"{where}, device {name}") for name in priced)
     try:
-        return Comparison(title, seeds, reference, arms, sweeps, settings)
+        return Comparison(title, seeds, reference, arms, sweeps, settings, devices)
     except UserError as error:
         raise UserError(f"{where}: {one_sentence(error)}") from None
 
@@ -173,6 +182,19 @@ def _sweep(
         config = config_of(merged(merged(shared, swept.settings), of_point) | {"twin": False}, where)
         points.append(Arm(point, f"{title} = {_shown(value)}", own_seeds, config, of_point, value))
     return Sweep(name, title, setting, of, tuple(points), settings)
+
+
+def _device(name: Any, content: Any, where: str) -> Device:
+    _check_section(content, where)
+    _check_known(content, DEVICE_KEYS, where)
+    if missing := [key for key in DEVICE_KEYS if key not in content]:
+        raise UserError(f"{where}: there is no {missing[0]}; give {', '.join(DEVICE_KEYS)}.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--device", type=Device)
+    try:
+        return parser.instantiate(parser.parse_object({"device": {**content, "name": name}})).device
+    except (ArgumentError, TypeError, UserError) as error:
+        raise UserError(f"{where}: {one_sentence(error)}") from None
 
 
 def _conventional(arms: Sequence[Arm]) -> str | None:

@@ -92,6 +92,7 @@ def perform(out: Path, arm: str, seed: int, device: str, workers: int, console: 
     """
     folder = CompareFolder(out)
     comparison = read_comparison([folder.comparison])
+    comparison.register_devices()
     job = comparison.job(arm, seed)
     run = folder.run(job.arm, job.seed)
     work = Work(job, run, comparison.quantised_bits(job.arm), device, workers, console)
