@@ -1,5 +1,7 @@
 """The sequential meta-test: what is learned, scored, picked and repeated."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -161,6 +163,15 @@ def test_any_number_of_workers_gives_the_same_results():
     assert alone[0] == shared[0]
     for key, learned in alone[1].items():
         assert torch.equal(learned.head.weight, shared[1][key].head.weight)
+
+
+def test_a_worker_gives_no_warning_of_the_denormals_it_flushes():
+    """numpy looks for them when it is first asked for the limits of a type, as libraries do on import."""
+    code = (
+        "import warnings, numpy as np; from snn_anml.meta.side_by_side import _start; _start({}); "
+        "warnings.simplefilter('error'); np.finfo(np.float64); np.finfo(np.float32)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_middle_of_equal_rates_is_picked():
