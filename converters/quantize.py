@@ -114,8 +114,10 @@ def best_steps(rows: np.ndarray, levels: int) -> np.ndarray:
     best, least = whole, np.full(len(rows), np.inf)
     for k in range(1, CANDIDATES + 1):
         steps = whole * k / CANDIDATES
-        error = np.square(rows - _nearest(rows, steps, levels)).sum(axis=1)
-        best, least = np.where(error < least, steps, best), np.minimum(error, least)
+        error = _nearest(rows, steps, levels)
+        error -= rows
+        squares = np.einsum("ij,ij->i", error, error)
+        best, least = np.where(squares < least, steps, best), np.minimum(squares, least)
     return np.where(rows.any(axis=1), best, 1.0)
 
 
@@ -148,8 +150,11 @@ def round_rows(weight: np.ndarray, bits: int) -> np.ndarray:
 
 def _nearest(rows: np.ndarray, steps: np.ndarray, levels: int) -> np.ndarray:
     """Rows (R, n) at multiples of their steps (R,), at most `levels` of them."""
-    steps = steps[:, None]
-    return np.clip(np.rint(rows / steps), -levels, levels) * steps
+    found = rows / steps[:, None]
+    np.rint(found, out=found)
+    np.clip(found, -levels, levels, out=found)
+    found *= steps[:, None]
+    return found
 
 
 def _check_bits(bits: int, least: int) -> None:
