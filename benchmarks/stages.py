@@ -22,7 +22,7 @@ from benchmarks import machine
 
 META_TEST = """
 config = replace(config, meta_test=replace(config.meta_test, protocols=("strict",), draws=10))
-data = pipeline.load_data(config)
+data = load_data(config)
 start = time.perf_counter()
 model = load(folder.path)
 features, _ = extract_features(model, data.images, data.split.meta_test, config.seed)
@@ -33,9 +33,9 @@ what = f"meta-test, {config.meta_test.milestones[-1]} classes, {len(config.meta_
 """
 
 NENGO_DL = """
-data = pipeline.load_data(config)
+data = load_data(config)
 model, classes = pipeline.exported(config, folder)
-x, _ = pipeline.held_out_drawings(config, data, classes, 200)
+x, _ = held_out_drawings(config, data, classes, 200)
 graph = pipeline.to_graph(model)
 start = time.perf_counter()
 converters.simulate(graph, x, backend="nengo-dl")
@@ -48,6 +48,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 import converters
+from experiments.run_data import held_out_drawings, load_data
 from experiments import pipeline
 from experiments.allocator import keep_large_buffers
 from experiments.run_folder import RunFolder

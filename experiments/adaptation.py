@@ -28,7 +28,9 @@ import converters
 from converters.quantize import quantize_weights
 from converters.simulate import default_minibatch
 from experiments import pipeline
+from experiments.csv_files import write_csv
 from experiments.progress import StageBar
+from experiments.run_data import Data, load_data_of
 from experiments.run_folder import RunFolder
 from snn_anml import checkpoint
 from snn_anml.config import RunConfig
@@ -108,7 +110,7 @@ def run_adaptation(
     """
     request.check(config)
     graph = _graph(config, folder, request.weight_bits)
-    data = pipeline.load_data_of(folder, device)
+    data = load_data_of(folder, device)
     chosen = choose(data.split.meta_test, request.classes, config.seed)
     settings = replace(
         config.meta_test, milestones=milestones(config.meta_test.milestones, request.classes), protocols=("strict",)
@@ -136,7 +138,7 @@ def run_adaptation(
         with StageBar.show(f"heads from {name}", console) as bar:
             outcomes[name], _ = meta_test(values, selection, chosen, settings, config.seed, bar, workers)
     rows = [one._asdict() | {"features": name} for name, those in outcomes.items() for one in those]
-    pipeline.write_csv(request.csv(folder), (*Outcome._fields, "features"), rows)
+    write_csv(request.csv(folder), (*Outcome._fields, "features"), rows)
     facts = {
         "target": request.target,
         "weight_bits": request.weight_bits,
@@ -180,7 +182,7 @@ def _graph(config: RunConfig, folder: RunFolder, weight_bits: int | None) -> con
 
 def _simulated(
     simulator: converters.Simulator,
-    data: pipeline.Data,
+    data: Data,
     classes: np.ndarray,
     seeds: Sequence[int],
     path: Path,

@@ -58,6 +58,7 @@ def _run(options: Namespace, console: Console) -> None:
 
 def _train(options: Namespace, console: Console) -> None:
     from experiments import pipeline
+    from experiments.run_data import load_data
     from snn_anml.group import joined
 
     config = parsed_config(options)
@@ -66,13 +67,14 @@ def _train(options: Namespace, console: Console) -> None:
         console.quiet = group.rank > 0
         with sole_writer(folder) if group.rank == 0 else nullcontext():
             pipeline.check_runs(config)
-            data = pipeline.load_data(config, device)
+            data = load_data(config, device)
             pipeline.run_training(config, folder, data, options.resume, device, console, group)
     console.print(f"Model: {folder.model}")
 
 
 def _meta_test(options: Namespace, console: Console) -> None:
     from experiments import pipeline
+    from experiments.run_data import load_data_of
 
     folder = RunFolder(options.run)
     config = folder.require()
@@ -85,7 +87,7 @@ def _meta_test(options: Namespace, console: Console) -> None:
         if value is not None:
             raise UserError(f"--{name} = {value} is for the meta-test on a simulator; name one with --target.")
     with sole_writer(folder):
-        data = pipeline.load_data_of(folder, options.device)
+        data = load_data_of(folder, options.device)
         pipeline.run_meta_test(config, folder, data, options.device, console, options.protocols or ())
     _show_accuracy(folder, console)
 
@@ -104,14 +106,14 @@ def _adapt(options: Namespace, config: RunConfig, folder: RunFolder, console: Co
 
 
 def _export(options: Namespace, console: Console) -> None:
-    from experiments import pipeline
     from experiments.export import run_export
+    from experiments.run_data import load_data_of
 
     folder = RunFolder(options.run)
     config = folder.require()
     targets = tuple(dict.fromkeys(options.target or ()))
     with sole_writer(folder):
-        data = pipeline.load_data_of(folder)
+        data = load_data_of(folder)
         certificate = run_export(config, folder, data, console, targets, options.check, options.approximate)
     _show_certificate(certificate, console)
     if "nir" in targets:
@@ -154,11 +156,12 @@ def _show_certificate(certificate: Certificate, console: Console) -> None:
 def _energy(options: Namespace, console: Console) -> None:
     from converters import energy
     from experiments import pipeline
+    from experiments.run_data import load_data_of
 
     folder = RunFolder(options.run)
     config = folder.require()
     with sole_writer(folder):
-        rows = pipeline.run_energy(config, folder, pipeline.load_data_of(folder))
+        rows = pipeline.run_energy(config, folder, load_data_of(folder))
     totals: dict[tuple[str, str], float] = {}
     for row in rows:
         if row["convention"] == "exact":

@@ -13,8 +13,10 @@ from rich.console import Console
 import converters
 from converters import Certificate, Fidelity, Graph
 from converters.nir_backend import NAME as NIR
-from experiments.pipeline import Data, check_targets, exported, held_out_drawings, to_graph, write_csv
+from experiments.csv_files import write_csv
+from experiments.pipeline import check_targets, exported, to_graph
 from experiments.progress import StageBar
+from experiments.run_data import Data, held_out_drawings
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
 from snn_anml.errors import MissingExtraError

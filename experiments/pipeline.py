@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,59 +15,19 @@ from rich.console import Console
 
 import converters
 from converters import energy
+from experiments.csv_files import read_csv, write_csv
 from experiments.progress import StageBar, TrainingBar
-from experiments.run_folder import RunFolder, check_data, open_run, training_hash
+from experiments.run_data import Data, held_out_drawings, training_classes
+from experiments.run_folder import RunFolder, open_run, training_hash
 from snn_anml.config import RunConfig
-from snn_anml.data import ClassSplit, Dataset, load_dataset, split_classes, with_rotations
-from snn_anml.data.tasks import PIXEL_SCALE, pictures, sample_trajectories
-from snn_anml.device import check_device
+from snn_anml.data import with_rotations
+from snn_anml.data.tasks import PIXEL_SCALE
 from snn_anml.errors import MissingExtraError, UserError
 from snn_anml.files import write_text
 from snn_anml.group import ALONE, Group
 from snn_anml.meta import Learner, Outcome, Stage, extract_features, meta_test, train
 from snn_anml.model_io import load, load_head, save_heads, save_model, with_head
 from snn_anml.networks import ANML, Network, make_network
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """A dataset, its class split, and its images as a tensor on the device of the run."""
-
-    dataset: Dataset
-    split: ClassSplit
-    images: torch.Tensor
-
-
-def load_data(config: RunConfig, device: str = "cpu") -> Data:
-    """The data that a configuration asks for.
-
-    Raises:
-        UserError: no such data or device, or a configuration that asks for more than the data have.
-    """
-    where = check_device(device)
-    options = {"classes": config.data.glyph_classes} if config.data.name == "glyphs" else {}
-    dataset = load_dataset(config.data.name, size=config.data.size, **options)
-    split = split_classes(dataset, config.data.meta_test_classes, config.data.selection_classes, config.seed)
-    _check_fits(config, dataset, split)
-    return Data(dataset, split, torch.from_numpy(dataset.images).to(where))
-
-
-def load_data_of(folder: RunFolder, device: str = "cpu") -> Data:
-    """The data of an existing run; `UserError` where they are not those that it was trained on."""
-    data = load_data(folder.require(), device)
-    check_data(folder, data.dataset.sha256)
-    return data
-
-
-def _check_fits(config: RunConfig, dataset: Dataset, split: ClassSplit) -> None:
-    """Refuses at the start what a later stage would refuse after minutes of training."""
-    sample_trajectories(np.random.default_rng(0), split.meta_train, dataset.drawings, config.meta)
-    if config.meta_test.shots >= dataset.drawings:
-        raise UserError(
-            f"meta_test.shots = {config.meta_test.shots}, but a class of {dataset.name} has {dataset.drawings} "
-            "drawings; keep some held out."
-        )
-    _check_held_out(config, dataset, config.export.classes, config.export.samples)
 
 
 def check_runs(config: RunConfig) -> None:
@@ -86,17 +43,6 @@ def check_runs(config: RunConfig) -> None:
                 raise UserError(f"export.backends names {backend}, which cannot run this network: {refusal}") from None
             if not config.export.optional:  # that its packages are there shows when it is built
                 converters.open_simulator(graph, backend, 1).close()
-
-
-def _check_held_out(config: RunConfig, dataset: Dataset, classes: int, count: int) -> None:
-    if count < 1:
-        raise UserError(f"{count} drawings were asked for; export.samples (--check) must be at least 1.")
-    held_out = (dataset.drawings - config.meta_test.shots) * classes
-    if count > held_out:
-        raise UserError(
-            f"{count} drawings were asked for, but {classes} classes have {held_out} held-out drawings; "
-            "lower export.samples (--check)."
-        )
 
 
 def check_targets(names: Iterable[str]) -> None:
@@ -164,14 +110,6 @@ def run_training(
     if group.rank == 0:
         save_model(folder.model, model)
     return model.eval()
-
-
-def training_classes(config: RunConfig, data: Data) -> tuple[torch.Tensor, np.ndarray]:
-    """Images to train on, and the meta-training classes in them, turned ones among them with `data.rotations`."""
-    if not config.data.rotations:
-        return data.images, data.split.meta_train
-    turned = torch.from_numpy(with_rotations(data.dataset.images[data.split.meta_train]))
-    return turned.to(data.images.device), np.arange(len(turned))
 
 
 def _summary_writer() -> Any:
@@ -252,20 +190,6 @@ def check_spikes(folder: RunFolder, *features: torch.Tensor, form: str = "") -> 
         )
 
 
-def held_out_drawings(
-    config: RunConfig, data: Data, classes: np.ndarray, count: int
-) -> tuple[torch.Tensor, np.ndarray]:
-    """`count` held-out drawings of the classes that a head has learned, spread over them, and their labels.
-
-    Raises:
-        UserError: fewer drawings than asked for, or none asked for.
-    """
-    _check_held_out(config, data.dataset, len(classes), count)
-    i = np.arange(count)
-    labels, drawing = i % len(classes), config.meta_test.shots + i // len(classes)
-    return pictures(torch.from_numpy(data.dataset.images), classes[labels], drawing), labels
-
-
 def exported(config: RunConfig, folder: RunFolder) -> tuple[ANML, np.ndarray]:
     """The network of a run with its learned output head, and the classes of its outputs.
 
@@ -322,20 +246,3 @@ def energy_rows(counts: energy.Counts, network: str) -> list[dict[str, Any]]:
     for device in (name for name, one in energy.DEVICES.items() if one.kind == "chip"):
         rows += energy.csv_rows(energy.estimate(counts, device, convention="keras-spiking"), network)
     return rows
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table as text; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Writes a table whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

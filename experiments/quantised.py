@@ -30,7 +30,9 @@ from converters.energy.traffic import Accounting
 from converters.graph import SYNAPSES, Affine, Quantize
 from converters.quantize import round_rows
 from experiments import pipeline
+from experiments.csv_files import write_csv
 from experiments.progress import StageBar
+from experiments.run_data import Data, held_out_drawings
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
 from snn_anml.data.tasks import pictures
@@ -52,7 +54,7 @@ def quantised_folder(folder: RunFolder, bits: int) -> RunFolder:
 def run_quantised(
     config: RunConfig,
     folder: RunFolder,
-    data: pipeline.Data,
+    data: Data,
     bits: int,
     console: Console,
     workers: int | None = None,
@@ -100,7 +102,7 @@ def run_quantised(
     graph = _with_head(graph, head)
     converters.save_graph(graph, place.graph)
     _write_energy(place, graph, config, data, head.classes, bits)
-    pipeline.write_csv(place.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
+    write_csv(place.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
     facts = {
         "bits": bits,
         "weights": "of every output at equal distances on both sides of 0, with the least mean squared error",
@@ -115,7 +117,7 @@ def run_quantised(
     return place
 
 
-def calibration_drawings(data: pipeline.Data, seed: int) -> Tensor:
+def calibration_drawings(data: Data, seed: int) -> Tensor:
     """Drawings of meta-training classes, (CALIBRATION_DRAWINGS, 1, H, W)."""
     rng = np.random.default_rng((seed, 5))
     classes = rng.choice(data.split.meta_train, CALIBRATION_DRAWINGS)
@@ -140,9 +142,7 @@ class _Features:
         return Activity(torch.from_numpy(features), [], [], [])
 
 
-def _features(
-    graph: Graph, config: RunConfig, data: pipeline.Data, bar: Callable[[str, float], None]
-) -> tuple[Tensor, Tensor]:
+def _features(graph: Graph, config: RunConfig, data: Data, bar: Callable[[str, float], None]) -> tuple[Tensor, Tensor]:
     """As of the run itself: features of the meta-test classes, and of those on which learning rates are picked."""
     bar("features", 0.0)
     with converters.open_simulator(graph, "torch") as simulator:
@@ -171,19 +171,19 @@ def _with_head(graph: Graph, learned: Learned) -> Graph:
 
 
 def _write_energy(
-    place: RunFolder, graph: Graph, config: RunConfig, data: pipeline.Data, classes: np.ndarray, bits: int
+    place: RunFolder, graph: Graph, config: RunConfig, data: Data, classes: np.ndarray, bits: int
 ) -> None:
     """energy.csv and memory.csv of as many held-out drawings as `export.samples` says."""
     counts = count_operations(graph, config, data, classes, bits)
     form = f"int{bits}"
     rows = [row for device in prices(config, bits) for row in energy.csv_rows(energy.estimate(counts, device), form)]
-    pipeline.write_csv(place.energy, energy.CSV_COLUMNS, rows)
+    write_csv(place.energy, energy.CSV_COLUMNS, rows)
     with_memory = [
         memory.estimate_memory(graph, counts, accounting=accounting, device=integer(bits), bits=bits)
         for accounting in sorted(get_args(Accounting))  # `exact` first
     ]
     rows = [row for one in with_memory for row in memory.csv_rows(one, form)]
-    pipeline.write_csv(place.memory, memory.CSV_COLUMNS, rows)
+    write_csv(place.memory, memory.CSV_COLUMNS, rows)
 
 
 def prices(config: RunConfig, bits: int) -> list[energy.Device]:
@@ -196,11 +196,9 @@ def prices(config: RunConfig, bits: int) -> list[energy.Device]:
     return list(dict.fromkeys((integer(8), integer(bits), *([integer(32)] if spiking else []))))
 
 
-def count_operations(
-    graph: Graph, config: RunConfig, data: pipeline.Data, classes: np.ndarray, bits: int
-) -> energy.Counts:
+def count_operations(graph: Graph, config: RunConfig, data: Data, classes: np.ndarray, bits: int) -> energy.Counts:
     """The counts of a quantised graph on as many held-out drawings of `classes` as `export.samples` says."""
-    x, _ = pipeline.held_out_drawings(config, data, classes, config.export.samples)
+    x, _ = held_out_drawings(config, data, classes, config.export.samples)
     return packed(energy.count(graph, converters.simulate(graph, x, "torch", config.seed)), graph, bits)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from experiments import export, pipeline
 from experiments.report import write_report
+from experiments.run_data import load_data
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
 from snn_anml.errors import MissingExtraError
@@ -19,7 +20,7 @@ def run_everything(config: RunConfig, folder: RunFolder, resume: bool, device: s
     if find_spec("matplotlib") is None or find_spec("jinja2") is None:
         raise MissingExtraError("The report", "report")  # now, and not after the training
     pipeline.check_runs(config)
-    data = pipeline.load_data(config, device)
+    data = load_data(config, device)
     runs = [(config, folder)]
     if config.twin and config.network.neuron == "lif":
         runs.append((pipeline.twin_config(config), folder.twin))

@@ -13,7 +13,7 @@ from converters.energy import DEVICES
 from converters.energy import memory as memory_model
 from converters.energy.devices import integer
 from experiments.compare.folder import CompareFolder
-from experiments.pipeline import write_csv
+from experiments.csv_files import write_csv
 
 HEADS = ("sgd", "class-mean")
 CLASSES = (10, 100, 600)

@@ -16,6 +16,7 @@ import converters
 from converters.quantize import quantize_weights
 from experiments import adaptation, pipeline
 from experiments.adaptation import Request, choose, differences, milestones
+from experiments.run_data import load_data_of
 from experiments.run_folder import RunFolder
 from snn_anml import checkpoint
 from snn_anml.config import NetworkConfig
@@ -89,7 +90,7 @@ def test_exact_targets_give_the_features_and_accuracies_of_torch(trained, tmp_pa
     said = snn_anml("meta-test", run, "--target", "interpreter", "--classes", "4")
     assert said.code == 0, said
     ours, theirs = learned_from
-    data = pipeline.load_data_of(RunFolder(run))
+    data = load_data_of(RunFolder(run))
     assert ours.shape == theirs.shape == (4, data.dataset.drawings, load(run).feature_count)
     torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=rounding)
     found = by_features(run / "meta_test_interpreter.csv")
@@ -125,7 +126,7 @@ def test_heads_learn_from_what_the_chip_s_neurons_send(trained, tmp_path, learne
     assert (ours - theirs).abs().mean() < 0.2 * ours.mean()
     facts = json.loads((run / "meta_test_loihi.json").read_text())
     graph = pipeline.to_graph(load(run))
-    data = pipeline.load_data_of(RunFolder(run))
+    data = load_data_of(RunFolder(run))
     x = torch.from_numpy(data.images.numpy()[facts["classes"][1]]).float()[:, None] / 256
     recording = converters.simulate(graph, x, "loihi")
     np.testing.assert_allclose(theirs[1], recording.spikes["pln.lif2"].sum(1) / graph.steps, rtol=1e-6)

@@ -13,7 +13,7 @@ import torch
 
 import converters
 from experiments import pipeline
-from experiments.pipeline import read_csv
+from experiments.csv_files import read_csv
 from experiments.run_folder import RunFolder
 from tests.cli_helpers import TINY, contents, refused, snn_anml, write_yaml
 

@@ -13,8 +13,8 @@ from experiments.compare import collect, command
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.shares import SHARES
+from experiments.csv_files import read_csv
 from experiments.measure import NO_METER
-from experiments.pipeline import read_csv
 from experiments.quantised import quantised_folder
 from experiments.run_folder import RunFolder
 from snn_anml.errors import UserError

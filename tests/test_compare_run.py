@@ -22,7 +22,7 @@ from experiments.compare.executors import Cluster, parse_parameters
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.run import Entry
-from experiments.pipeline import read_csv
+from experiments.csv_files import read_csv
 from snn_anml.errors import UserError
 from tests.cli_helpers import contents, refused, snn_anml, write_yaml
 from tests.compare_helpers import COMPARISON, DEVICE, SETTINGS, without_report

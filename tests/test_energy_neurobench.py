@@ -12,6 +12,7 @@ from converters import from_torch, simulate
 from converters.energy import activation_sparsity, count
 from converters.graph import LIF, SYNAPSES, Activation, Affine, Conv2d, Gate, Graph, Input, Readout
 from experiments import pipeline
+from experiments.run_data import held_out_drawings, load_data_of
 from experiments.run_folder import RunFolder
 from tests.from_torch_helpers import dyadic_model, samples
 
@@ -199,7 +200,7 @@ def test_trained_network(finished):
     folder = RunFolder(finished)
     config = folder.require()
     model, classes = pipeline.exported(config, folder)
-    x, _ = pipeline.held_out_drawings(config, pipeline.load_data_of(folder), classes, 12)
+    x, _ = held_out_drawings(config, load_data_of(folder), classes, 12)
     graph = pipeline.to_graph(model)
     recording = simulate(graph, x, "torch")
     watched = SNNTorchModel(Layers(graph), custom_forward=True)

@@ -26,6 +26,7 @@ from experiments.quantised import (
     rounded,
     run_quantised,
 )
+from experiments.run_data import Data, held_out_drawings, load_data_of
 from experiments.run_folder import RunFolder
 from snn_anml.config import NetworkConfig
 from snn_anml.errors import UserError
@@ -44,21 +45,21 @@ def twin(tmp_path_factory, tiny, cache):
     folder = RunFolder(tmp_path_factory.mktemp("quantised") / "twin")
     assert snn_anml("train", "--config", tiny, "--network.neuron", "relu", "--out", folder.path).code == 0
     assert snn_anml("meta-test", folder.path).code == 0
-    return folder, pipeline.load_data_of(folder)
+    return folder, load_data_of(folder)
 
 
 @pytest.fixture(scope="module")
 def spiking(tmp_path_factory, finished):
     """The same of a spiking network."""
     folder = RunFolder(shutil.copytree(finished, tmp_path_factory.mktemp("quantised") / "spiking"))
-    return folder, pipeline.load_data_of(folder)
+    return folder, load_data_of(folder)
 
 
 class Form(NamedTuple):
     """A quantised form, and the run that it is of."""
 
     folder: RunFolder
-    data: pipeline.Data
+    data: Data
     bits: int
     place: RunFolder
 
@@ -84,7 +85,7 @@ def facts(place):
 
 def test_all_weights_and_activations_have_these_bits(quantised):
     for folder, data, bits, place in quantised:
-        x, _ = pipeline.held_out_drawings(folder.require(), data, data.split.meta_test, 20)
+        x, _ = held_out_drawings(folder.require(), data, data.split.meta_test, 20)
         graph = load_graph(place.graph)
         for node in graph.of_type(*SYNAPSES):
             assert max(len(np.unique(row)) for row in node.weight) <= 2**bits - 1, node.name
@@ -119,7 +120,7 @@ def test_the_network_that_is_counted_is_the_one_meta_tested(quantised):
         keys = ("protocol", "head", "classes", "draw")
         first = next(row for row in rows(place.meta_test) if tuple(row[key] for key in keys) == wanted)
         count_all = (data.dataset.drawings - config.meta_test.shots) * 5
-        x, labels = pipeline.held_out_drawings(config, data, classes, count_all)
+        x, labels = held_out_drawings(config, data, classes, count_all)
         right = simulate(load_graph(place.graph), x, "torch").output.argmax(axis=1) == labels
         assert float(first["test_accuracy"]) == pytest.approx(right.mean(), abs=1e-6)
 
@@ -166,7 +167,7 @@ def test_energy_of_integers(quantised):
 def test_counts_change_by_what_is_rounded_to_zero_alone(twin):
     folder, data = twin
     graph = from_torch(pipeline.load_anml(folder))
-    x, _ = pipeline.held_out_drawings(folder.require(), data, data.split.meta_test, 4)
+    x, _ = held_out_drawings(folder.require(), data, data.split.meta_test, 4)
     rounded = quantize_weights(graph, 2)
     counts = [count(one, simulate(one, x)) for one in (graph, rounded)]
     small = packed(counts[1], rounded, 2)

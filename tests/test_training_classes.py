@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from experiments.pipeline import load_data, training_classes
+from experiments.run_data import load_data, training_classes
 from snn_anml.config import DataConfig, ExportConfig, MetaConfig, MetaTestConfig, RunConfig
 from tests.cli_helpers import snn_anml
 

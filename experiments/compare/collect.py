@@ -17,7 +17,7 @@ from experiments.compare.folder import FLOAT, KEYS, CompareFolder
 from experiments.compare.plan import Comparison
 from experiments.compare.run import last_metrics
 from experiments.compare.shares import ACCOUNTINGS, BOUND, SHARES, mean_bill, read_bills, read_spike_costs
-from experiments.pipeline import read_csv, write_csv
+from experiments.csv_files import read_csv, write_csv
 from experiments.quantised import quantised_folder
 from experiments.run_folder import RunFolder, read_provenance, to_plain
 from snn_anml.errors import UserError

@@ -20,7 +20,9 @@ from experiments.compare.plan import Comparison, Job
 from experiments.compare.plan_file import read_comparison, write_comparison_file
 from experiments.compare.run import Entry, Failure, run_all
 from experiments.compare.work import measure, next_stage
+from experiments.csv_files import read_csv
 from experiments.meters import NoMeterError, find_meter
+from experiments.run_data import load_data
 from experiments.run_folder import RunFolder, check_config, check_data, provenance, sole_writer
 from snn_anml.device import check_device
 from snn_anml.errors import MissingExtraError, UserError
@@ -146,7 +148,7 @@ def _check(folder: CompareFolder, comparison: Comparison, device: str) -> str:
     for arm in comparison.every_arm:
         try:
             pipeline.check_runs(arm.config)
-            data_hash = pipeline.load_data(arm.config, device).dataset.sha256
+            data_hash = load_data(arm.config, device).dataset.sha256
         except UserError as error:
             raise UserError(f"Arm {arm.name}: {error}") from None
     for job in comparison.jobs:
@@ -159,7 +161,7 @@ def _check(folder: CompareFolder, comparison: Comparison, device: str) -> str:
 
 
 def _check_devices(run: RunFolder, comparison: Comparison) -> None:
-    priced = {row["device"]: row["source"] for row in pipeline.read_csv(run.energy)}
+    priced = {row["device"]: row["source"] for row in read_csv(run.energy)}
     for device in comparison.devices:
         if priced and priced.get(device.name) != device.source:
             raise UserError(

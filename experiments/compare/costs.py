@@ -13,7 +13,9 @@ from converters.energy import head_counts, learning, memory, training
 from experiments import pipeline
 from experiments.compare import shares
 from experiments.compare.shares import ACCOUNTINGS, BOUND
+from experiments.csv_files import write_csv
 from experiments.quantised import count_operations, prices, quantised_folder
+from experiments.run_data import Data
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
 from snn_anml.meta import Learner, extract_features
@@ -23,7 +25,7 @@ CLASSES_LEARNED = 20
 """Meta-test classes over which the counts of learning one class are means."""
 
 
-def run_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data) -> None:
+def run_costs(config: RunConfig, folder: RunFolder, data: Data) -> None:
     """Counts the exported network of a run; writes memory.csv, learning.csv, training.csv, and last energy.csv.
 
     What sensitivities and break-even rates are computed from goes into the files of `experiments.compare.shares`.
@@ -35,16 +37,16 @@ def run_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data) -> None
     network = "spiking" if config.network.neuron == "lif" else "conventional twin"
     memories = [memory.estimate_memory(graph, counts, accounting=accounting) for accounting in ACCOUNTINGS]
     rows = [row for one in memories for row in memory.csv_rows(one, network)]
-    pipeline.write_csv(folder.memory, memory.CSV_COLUMNS, rows)
-    pipeline.write_csv(folder.learning, learning.CSV_COLUMNS, _learning_rows(config, folder, data, counts, memories[0]))
-    pipeline.write_csv(folder.training, training.CSV_COLUMNS, _training_rows(config, folder, counts))
+    write_csv(folder.memory, memory.CSV_COLUMNS, rows)
+    write_csv(folder.learning, learning.CSV_COLUMNS, _learning_rows(config, folder, data, counts, memories[0]))
+    write_csv(folder.training, training.CSV_COLUMNS, _training_rows(config, folder, counts))
     models = _models(graph, energy.DEVICES.values())
     shares.write_shares(folder, counts, models)
     shares.write_spike_costs(folder, counts, models)
-    pipeline.write_csv(folder.energy, energy.CSV_COLUMNS, pipeline.energy_rows(counts, network))
+    write_csv(folder.energy, energy.CSV_COLUMNS, pipeline.energy_rows(counts, network))
 
 
-def run_quantised_costs(config: RunConfig, folder: RunFolder, data: pipeline.Data, bits: int) -> None:
+def run_quantised_costs(config: RunConfig, folder: RunFolder, data: Data, bits: int) -> None:
     """Counts the quantised form of a run once more, for what sensitivities and break-even rates are computed from."""
     place = quantised_folder(folder, bits)
     graph = converters.load_graph(place.graph)
@@ -83,7 +85,7 @@ def known_classes(config: RunConfig) -> list[int]:
 
 
 def _learning_rows(
-    config: RunConfig, folder: RunFolder, data: pipeline.Data, counts: energy.Counts, traffic: memory.MemoryEstimate
+    config: RunConfig, folder: RunFolder, data: Data, counts: energy.Counts, traffic: memory.MemoryEstimate
 ) -> Iterator[dict[str, Any]]:
     classes = data.split.meta_test[:CLASSES_LEARNED]
     features, _ = extract_features(load(folder.path), data.images.cpu(), classes, config.seed)

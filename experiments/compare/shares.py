@@ -10,7 +10,7 @@ from converters.energy.break_even import SpikeCost, spike_cost
 from converters.energy.memory import MemoryEstimate
 from converters.energy.sensitivity import Bill, bill
 from converters.energy.traffic import Accounting
-from experiments.pipeline import read_csv, write_csv
+from experiments.csv_files import read_csv, write_csv
 from experiments.run_folder import RunFolder
 
 SHARES, SPIKE_COSTS = "constants.csv", "spike_costs.csv"

@@ -17,8 +17,10 @@ from experiments.compare.folder import CompareFolder
 from experiments.compare.plan import Job
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.shares import SHARES
+from experiments.csv_files import read_csv, write_csv
 from experiments.measure import CSV_COLUMNS, measure_inference
 from experiments.quantised import quantised_folder, run_quantised
+from experiments.run_data import Data, held_out_drawings, load_data, load_data_of
 from experiments.run_folder import RunFolder, sole_writer
 from snn_anml.model_io import load
 
@@ -37,8 +39,8 @@ class Work:
     console: Console
 
     @cached_property
-    def data(self) -> pipeline.Data:
-        return pipeline.load_data(self.job.config, self.device)
+    def data(self) -> Data:
+        return load_data(self.job.config, self.device)
 
     def train(self) -> None:
         pipeline.run_training(self.job.config, self.folder, self.data, True, self.device, self.console)
@@ -117,13 +119,13 @@ def measure(out: Path, device: str, console: Console) -> None:
             continue
         console.print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {job}: joules", soft_wrap=True)
         with sole_writer(run):
-            data = pipeline.load_data_of(run)
+            data = load_data_of(run)
             classes = data.split.meta_test[: job.config.export.classes]
-            x, _ = pipeline.held_out_drawings(job.config, data, classes, job.config.export.samples)
+            x, _ = held_out_drawings(job.config, data, classes, job.config.export.samples)
             found = measure_inference(load(run.path), x, device, seed=job.seed)
-            pipeline.write_csv(run.measured, CSV_COLUMNS, [found.csv_row()])
+            write_csv(run.measured, CSV_COLUMNS, [found.csv_row()])
 
 
 def has_number(path: Path) -> bool:
     """Whether a measured.csv is there and holds more than the reason why nothing was measured."""
-    return path.exists() and any(row["joules"] for row in pipeline.read_csv(path))
+    return path.exists() and any(row["joules"] for row in read_csv(path))

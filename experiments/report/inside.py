@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from experiments.pipeline import Data
 from experiments.report.statistics import correlations
+from experiments.run_data import Data
 from snn_anml.data.tasks import pictures
 from snn_anml.networks import ANML, Network
 

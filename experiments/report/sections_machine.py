@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import yaml
 
-from experiments.pipeline import load_data
 from experiments.report import energy as book
 from experiments.report import figures_energy, tables
 from experiments.report.blocks import Block, Figures, Note, Section, Table, Verbatim
@@ -18,6 +17,7 @@ from experiments.report.inside import SHOWN_DRAWINGS, Gates, gates, rasters
 from experiments.report.protocols import PROTOCOLS
 from experiments.report.runs import CONVENTIONAL, SPIKING, TWIN, Run
 from experiments.report.sections_learning import missing, no_form
+from experiments.run_data import load_data
 from experiments.run_folder import to_plain
 from snn_anml.data import DATASETS
 from snn_anml.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 
 from converters import Certificate
 from converters.energy import DEVICES
-from experiments.pipeline import write_csv
+from experiments.csv_files import write_csv
 from experiments.report import published
 from experiments.report.blocks import Table
 from experiments.report.energy import EXACT, PARTS, Total, totals

@@ -35,8 +35,9 @@ def _start(features: dict[str, np.ndarray]) -> None:
     # A worker waits for jobs for ever, also when its parent was killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    for kind in (np.float32, np.float64):
-        np.finfo(kind)  # numpy remembers the answer; asked later, when denormals are flushed, it warns
+    # numpy keeps the answers; first asked when denormals are flushed, it warns.
+    np.finfo(np.float32)
+    np.finfo(np.float64)
     # Moments of features that no longer fire decay into denormal numbers, with which processors are many times slower.
     torch.set_flush_denormal(True)
     _features.update({name: torch.from_numpy(values) for name, values in features.items()})
