@@ -38,8 +38,8 @@ def check_plain(node: LIF, target: str) -> None:
     """
     if not _resets_to_zero(node):
         raise UserError(
-            f"{node.name} has reset {node.reset!r}, and {target} resets to zero alone; train with reset='zero', or "
-            "approximate by zero_reset(graph) and compare the two."
+            f"{node.name} has reset {node.reset!r}, and {target} resets to zero alone; train with reset 'zero', or "
+            "take it for one (zero_reset(graph), snn-anml export --approximate) and compare the two."
         )
     if not (node.threshold > 0).all():
         raise UserError(

@@ -124,11 +124,11 @@ def _export(options: Namespace, console: Console) -> None:
 
 
 def _show_certificate(certificate: Certificate, console: Console) -> None:
-    columns = ("spike slots", "mismatches", "largest output difference", "accuracy")
+    columns = ("drawings", "spike slots", "mismatches", "largest output difference", "accuracy")
 
     def cells(one: Fidelity) -> tuple[str, ...]:
         accuracy = "" if one.accuracy is None else f"{one.accuracy:.4f}"
-        return f"{one.slots:,}", f"{one.mismatches:,}", f"{one.max_output_difference:.2g}", accuracy
+        return f"{one.samples:,}", f"{one.slots:,}", f"{one.mismatches:,}", f"{one.max_output_difference:.2g}", accuracy
 
     table = Table("backend", *columns)
     for one in certificate.comparisons:

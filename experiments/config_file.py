@@ -86,6 +86,8 @@ def add_config(parser: ArgumentParser) -> None:
     parser.add_argument(f"--{PROVENANCE}", type=dict, default=None, help=SUPPRESS)
     sections = _sections(RunConfig)
     for action in parser._actions:
+        if str(action.metavar).startswith("[ITEM"):
+            action.metavar = "'[A, B, ...]'"
         if action.dest in sections:  # a whole section as one option: of use in files only
             action.help = SUPPRESS
 
@@ -143,10 +145,24 @@ def _parse(settings: Mapping[str, Any], where: str) -> tuple[ArgumentParser, Nam
         raise UserError(f"{where}: {one_sentence(error)}") from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML would drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} stands there twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path, remedy: str = "name another") -> dict[str, Any]:
     """The settings of a YAML file, not checked; `UserError` for anything else, or no file (with that remedy)."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"There is no configuration file {path}; {remedy}.") from None
     except OSError as error:
@@ -169,6 +185,8 @@ def check_keys(found: Mapping[Any, Any], where: str, kind: type = RunConfig, pre
     """Raises `UserError` for a setting that a configuration does not have, or one without a value."""
     sections = _sections(kind)
     known = [f.name for f in fields(kind)]
+    if "arms" in found and not prefix:
+        raise UserError(f"{where} is a comparison; give it to snn-anml compare.")
     for key, value in found.items():
         if key == PROVENANCE and not prefix:
             continue

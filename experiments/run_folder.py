@@ -105,6 +105,10 @@ class RunFolder:
 
     def require(self) -> RunConfig:
         """The configuration of an existing run, or `UserError` where there is none."""
+        if (self.path / "comparison.yaml").is_file():
+            raise UserError(
+                f"{self.path} holds a comparison; use snn-anml compare --out {self.path}, or name a run below its runs."
+            )
         if not self.config.is_file():
             raise UserError(
                 f"{self.path} holds no run (no config.yaml); name a run folder, or make one with snn-anml run."

@@ -257,6 +257,7 @@ def test_seeds_of_the_command_hold_for_all_arms(file):
             {"devices": {"mine": {"kind": "chip"}}},
             "mine.yaml, device mine: there is no description; give desc",
         ),
+        ({"devices": {"loihi": DEVICE}}, "mine.yaml, device loihi: a device of other prices is called so already;"),
         ({"devices": {"mine": {**DEVICE, "add": -1.0}}}, "device mine: Device 'mine': add = -1.0 J; give a finite"),
         ({"devices": {"mine": {**DEVICE, "kind": "x"}}}, "device mine: device.kind = x; it must be one of chip, arith"),
         ({"sweeps": {"lambda": {**SWEEP, "arm": "x"}}}, "sweep lambda: there is no arm x; choose from spiking, twin."),
@@ -283,6 +284,9 @@ def test_mistakes_of_several_files(file, tmp_path):
     first, second = file(), write_yaml(tmp_path / "other.yaml", COMPARISON)
     assert "mine.yaml and " in refusal(first, second)
     assert refusal(first, second).endswith("other.yaml are both comparison files; put their arms into one.")
+    assert refusal(first, first) == "A file was named twice; name each once."
+    no_arms = write_yaml(tmp_path / "no_arms.yaml", {"seeds": [0], "arm": {"spiking": {}}})
+    assert "no_arms.yaml: unknown key arm; it takes title, seeds, reference, base, settings, arms" in refusal(no_arms)
     far = write_yaml(tmp_path / "far.yaml", merged(SETTINGS, {"data": {"size": 20}}))
     assert "The arms spiking and far differ in data.size (14 and 20)" in refusal(first, far)
     assert "my run is to be the name of a folder" in refusal(write_yaml(tmp_path / "my run.yaml", SETTINGS))

@@ -157,6 +157,10 @@ def test_a_file_is_no_folder(folder):
 def test_a_folder_without_a_run_is_named(folder):
     with pytest.raises(UserError, match=r"run holds no run \(no config\.yaml\); name a run folder"):
         folder.require()
+    folder.path.mkdir(exist_ok=True)
+    (folder.path / "comparison.yaml").touch()
+    with pytest.raises(UserError, match="run holds a comparison; use snn-anml compare --out "):
+        folder.require()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"seed: [1", b"- 1\n", b"sead: 1\n", b"seed: x\n"])

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from converters.energy import Device
+from converters.energy import DEVICES, Device
 from experiments.compare.plan import Arm, Comparison, Sweep
 from experiments.config_file import PROVENANCE, check_keys, config_of, one_sentence, read_yaml, with_defaults
 from experiments.run_folder import to_plain
@@ -38,8 +38,10 @@ def read_comparison(paths: Sequence[Path], seeds: Sequence[int] = ()) -> Compari
         UserError: a file that cannot be read, an unknown key or setting, a value of the wrong kind, or what
             `Comparison` refuses.
     """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("A file was named twice; name each once.")
     found = {path: read_yaml(path) for path in paths}
-    of_arms = [path for path, content in found.items() if "arms" in content]
+    of_arms = [path for path, content in found.items() if {*KEYS} - {PROVENANCE} & {*content}]
     if len(of_arms) > 1:
         raise UserError(f"{of_arms[0]} and {of_arms[1]} are both comparison files; put their arms into one.")
     comparison = _comparison(of_arms[0], found[of_arms[0]]) if of_arms else None
@@ -192,9 +194,12 @@ def _device(name: Any, content: Any, where: str) -> Device:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--device", type=Device)
     try:
-        return parser.instantiate(parser.parse_object({"device": {**content, "name": name}})).device
+        made = parser.instantiate(parser.parse_object({"device": {**content, "name": name}})).device
     except (ArgumentError, TypeError, UserError) as error:
         raise UserError(f"{where}: {one_sentence(error)}") from None
+    if DEVICES.get(name, made) != made:
+        raise UserError(f"{where}: a device of other prices is called so already; choose another name.")
+    return made
 
 
 def _conventional(arms: Sequence[Arm]) -> str | None:

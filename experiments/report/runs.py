@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converters import Certificate, load_certificate
+from experiments.csv_files import read_csv
 from experiments.report.statistics import Summary, summarise
 from experiments.run_folder import RunFolder, read_provenance
 from snn_anml.config import RunConfig
@@ -18,6 +18,9 @@ from snn_anml.meta import Outcome
 
 SPIKING, TWIN = "spiking", "conventional twin"
 CONVENTIONAL = "conventional"  # in published layers, which no spiking network has
+
+MEASURED = ("learning_rate", "train_accuracy", "test_accuracy", "first_test_accuracy")
+"""Columns of meta_test.csv that hold numbers, beside the whole ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +107,7 @@ def read_run(path: Path, label: str) -> Run:
         folder,
         config,
         tuple(networks),
-        _rows(folder.energy),
+        _rows(folder.energy, ("joules", "joules_gates", "joules_synapses")),
         certificate,
         _rows(folder.simulations),
         read_provenance(folder),
@@ -119,7 +122,7 @@ def _name(config: RunConfig) -> str:
 
 def _read_network(folder: RunFolder, config: RunConfig) -> Network:
     try:
-        outcomes = [Outcome(**row) for row in _rows(folder.meta_test, integers=("classes", "draw", "seed"))]
+        outcomes = [Outcome(**row) for row in _rows(folder.meta_test, MEASURED, integers=("classes", "draw", "seed"))]
     except TypeError as error:
         raise UserError(f"{folder.meta_test} is no table of a meta-test ({error}); run the meta-test again.") from None
     return Network(
@@ -156,15 +159,12 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(path: Path, integers: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows of a CSV file, numbers as float (`integers` as int); empty where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {name: int(value) if name in integers else _number(value) for name, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+def _rows(path: Path, numbers: Sequence[str] = (), integers: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The rows of a CSV file, whatever is a number as float (`integers` as int); empty where there is no file."""
+    return [
+        {name: int(float(value)) if name in integers else _number(value) for name, value in row.items()}
+        for row in read_csv(path, (*numbers, *integers))
+    ]
 
 
 def _number(text: str) -> Any:
