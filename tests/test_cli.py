@@ -166,6 +166,7 @@ def test_a_meta_test_on_a_gpu_where_there_is_none(run, monkeypatch):
         ("network:\n", ": network is empty; give it a value, or leave it out."),
         ("seed: null\n", ": seed is empty; give it a value, or leave it out."),
         ("seed: 1\ntrain: {}\nseed: 2\n", ", line 3, column 1: no YAML, the key seed stands there twice; correct it."),
+        ("{a: 1}: 2\n", ", line 1, column 1: no YAML, found unhashable key; correct it."),
         ("title: x\narms: {}\n", " is a comparison; give it to snn-anml compare."),
         ("- seed\n- 1\n", " holds a list where settings (KEY: VALUE) must be, such as seed: 0."),
         ("seed\n", " holds a str where settings (KEY: VALUE) must be, such as seed: 0."),
