@@ -48,9 +48,9 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 import converters
-from experiments.run_data import held_out_drawings, load_data
 from experiments import pipeline
 from experiments.allocator import keep_large_buffers
+from experiments.run_data import held_out_drawings, load_data
 from experiments.run_folder import RunFolder
 from snn_anml.data import with_rotations
 from snn_anml.meta import extract_features, meta_test
