@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.energy import activation_sparsity, concatenate, count
+from converters.energy import activation_sparsity, concatenate, count, estimate
+from converters.energy.break_even import spike_rate
 from converters.energy.table import PER_SAMPLE
+from converters.energy.traffic import traffic
 from converters.graph import (
     LIF,
     Activation,
@@ -253,6 +255,33 @@ def test_neurons_biases_spikes_and_bytes():
     assert counts.mean("state_bytes") == 4 * (126 + 12 + 5)
     numbers = (2 * 2 * 9 + 2) + (3 * 24 + 3) + (3 * 2 * 9 + 3) + (3 * 3 * 4 + 3) + (5 * 12 + 5) + 2 + 2 + 1
     assert counts.mean("parameter_bytes") == 4 * numbers
+
+
+@pytest.mark.parametrize("encoding", ["constant", "rate", "latency", "spikes"])
+def test_encoding_as_spikes_is_an_update_a_value_and_step(encoding):
+    """A constant picture is paid for by the layers that read it, and a sensor's spikes come from outside."""
+    rng = np.random.default_rng(4)
+    graph = anml_like(rng, steps=4, encoding=encoding)
+    recording = recording_of(graph, 3, rng)
+    counts = count(graph, recording)
+    of_input = [row for row in counts.layers if row.kind == "Input"]
+    if encoding in ("constant", "spikes"):
+        assert of_input == []
+        return
+    (row,) = of_input
+    n, spikes = graph.size("input"), np.count_nonzero(recording.values["input"], axis=(1, 2))
+    assert row.neuron_updates.tolist() == [4 * n] * 3
+    assert (row.neurons, row.state_bytes, row.parameter_bytes, row.dense.sum()) == (0, 0, 0, 0)
+    np.testing.assert_array_equal(row.spikes, spikes)
+    energy = estimate(counts, "cmos45-fp32")
+    without = estimate(replace(counts, layers=tuple(r for r in counts.layers if r is not row)), "cmos45-fp32")
+    assert energy.joules - without.joules == pytest.approx(4.6e-12 * 4 * n)
+    assert spike_rate(counts) == spike_rate(without.counts)  # pixels are no neurons
+    for accounting in ("exact", "lemaire"):
+        (of_memory,) = (one for one in traffic(graph, counts, accounting) if one.layer == "input")
+        assert of_memory.reads == {"inputs": 4 * n, "outputs": 0}
+        assert of_memory.writes == {"inputs": 0, "outputs": row.mean("spikes")}
+        assert of_memory.accumulates == 4 * n
 
 
 @settings(max_examples=10, deadline=None)

@@ -102,7 +102,7 @@ def test_the_conventional_twin_follows_the_same_rules():
     x = np.abs(normal(rng, (2, 1, 10), 0.5))
     spiking = Graph(
         (
-            Input("input", (), (10,), "rate"),
+            Input("input", (), (10,), "spikes"),
             Affine("fc", ("input",), *weights),
             lif("out", "fc"),
             Readout("y", ("out",)),

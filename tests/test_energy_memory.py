@@ -55,6 +55,10 @@ def test_exact_equals_loops_over_every_spike_and_connection(case):
     adds = address_macs = address_adds = leaks = 0
     synapse, spiking = isinstance(node, (Conv2d, Affine)), isinstance(graph["end"], LIF)
     for t in range(steps):
+        for pixel in recording.source("input")[0, t]:  # is encoded
+            reads["inputs"] += 1
+            adds += 1
+            writes["outputs"] += bool(pixel)
         for source in np.flatnonzero(recording.source("input")[0, t]):
             reads["inputs"] += 1
             address_macs += 0 if isinstance(node, Affine) else 2

@@ -1,9 +1,11 @@
 """How often a network computes what: exact integers, per layer and sample, summed over all steps.
 
 Counted are synapses (`Conv2d`, `Affine`), pooling, gates and neurons; the filter of a synaptic current is an
-`Integrator` and counts as a neuron of its own, and so do the neurons that a maximum of spikes becomes. Not counted
-are the encoding of the picture, the mean over time that the `Readout` takes (one addition per class and step), and the
-comparisons of `MaxPool2d` and the rounding of `Quantize`, for which no convention has a price.
+`Integrator` and counts as a neuron of its own, and so do the neurons that a maximum of spikes becomes. A picture
+encoded as spikes (`rate`, `latency`) takes one update a value and step, as of a neuron that sends them; a constant one
+is paid for by the multiply-accumulates of the layers that read it, and spikes that come from a sensor by nobody. Not
+counted are the random numbers of `rate`, the mean over time that the `Readout` takes (one addition per class and step),
+and the comparisons of `MaxPool2d` and the rounding of `Quantize`, for which no convention has a price.
 
 A node that the graph calls static has the same output at every step and is evaluated once per inference;
 every other node is evaluated T times. Synaptic counts follow NeuroBench 2.3 (`SynapticOperations`):
@@ -41,6 +43,7 @@ from converters.recording import Recording
 from snn_anml.errors import UserError
 
 FLOAT32_BYTES = 4
+ENCODED = ("rate", "latency")  # as spikes, by the network itself
 
 
 def count(graph: Graph, recording: Recording) -> Counts:
@@ -51,7 +54,7 @@ def count(graph: Graph, recording: Recording) -> Counts:
         recording: a simulation of it, B samples over T = `graph.steps` steps.
 
     Returns:
-        One `LayerCount` for every node but `Input` and `Readout`.
+        One `LayerCount` for every node but the `Readout`, and an `Input` that encodes nothing.
 
     Raises:
         UserError: the recording lacks the output of a node that feeds a synapse, pooling or a gate, its
@@ -61,7 +64,9 @@ def count(graph: Graph, recording: Recording) -> Counts:
     if samples == 0:
         raise UserError("The recording holds no sample, so there is nothing to count; simulate at least one.")
     rows = tuple(
-        _count_node(graph, node, recording, samples) for node in graph.nodes if not isinstance(node, (Input, Readout))
+        _count_node(graph, node, recording, samples)
+        for node in graph.nodes
+        if not isinstance(node, Readout) and (not isinstance(node, Input) or node.encoding in ENCODED)
     )
     return Counts(rows, samples, graph.steps)
 
@@ -99,6 +104,8 @@ def _count_node(graph: Graph, node: Node, recording: Recording, samples: int) ->
             "pool_adds": events @ adds,
             "input_events": events.sum(axis=1),
         }
+    elif isinstance(node, Input):
+        numbers = {"neuron_updates": evaluations * graph.size(node.name), "spikes": _spikes(graph, node, recording)}
     elif isinstance(node, Gate):
         numbers = _gate(graph, node, recording, samples, evaluations)
     elif isinstance(node, (Activation, *STATEFUL)):
@@ -107,8 +114,7 @@ def _count_node(graph: Graph, node: Node, recording: Recording, samples: int) ->
         if isinstance(node, STATEFUL):
             numbers["state_bytes"] = FLOAT32_BYTES * n
         if isinstance(node, LIF):
-            spikes = _source(graph, node.name, recording, samples)
-            numbers["spikes"] = np.count_nonzero(spikes, axis=(1, 2))
+            numbers["spikes"] = _spikes(graph, node, recording)
     elif not isinstance(node, (MaxPool2d, Quantize)):
         raise UserError(f"{node.name} is a {type(node).__name__}, whose operations cannot be counted.")
     return _row(graph, node, evaluations, samples, numbers)
@@ -121,7 +127,7 @@ def _row(graph: Graph, node: Node, evaluations: int, samples: int, numbers: dict
         layer=node.name,
         part=part(node.name),
         kind=type(node).__name__,
-        spikes_of=_spikes_of(graph, node.inputs[0]),
+        spikes_of=_spikes_of(graph, node.inputs[0]) if node.inputs else "",
         evaluations=evaluations,
         connections=int(numbers.get("connections", 0)),
         connections_nonzero=int(numbers.get("connections_nonzero", 0)),
@@ -183,6 +189,11 @@ def _gate(
         "gate_multiplies": evaluations * n,
         "gate_multiplies_folded": (1 if foldable else evaluations) * n,
     }
+
+
+def _spikes(graph: Graph, node: Node, recording: Recording) -> np.ndarray:
+    """(B,) int64, spikes that a node sends."""
+    return np.count_nonzero(_source(graph, node.name, recording, len(recording.output)), axis=(1, 2))
 
 
 def _events(x: np.ndarray) -> np.ndarray:

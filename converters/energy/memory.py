@@ -26,7 +26,7 @@ LEMAIRE = "Lemaire et al. 2022 (ICONIP, arXiv 2210.13107)"
 ADDRESSING = DEVICES["cmos45-int32"]
 
 LEAVES_OUT = (
-    "control, routing, clock and static power; comparisons, maxima and rounding, the encoding and the mean of the "
+    "control, routing, clock and static power; comparisons, maxima and rounding, random numbers and the mean of the "
     "readout; caches, reuse of a value within a layer and several values in one access, from which formal layers would "
     "gain most; zeros that formal layers might skip; what fewer bits than float32 do to accuracy"
 )

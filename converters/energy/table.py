@@ -58,9 +58,10 @@ class LayerCount:
         gate_multiplies_folded: one for each gated neuron and inference where the gate can move into the
             threshold (a static gate that is not negative and feeds `LIF` nodes only: g * x against the
             threshold is x against threshold / g); otherwise the same as `gate_multiplies`.
-        neuron_updates: one per neuron and step (`LIF`, `Integrator`), or value and evaluation (`Activation`).
+        neuron_updates: one per neuron and step (`LIF`, `Integrator`), value and evaluation (`Activation`), or value and
+            step of a picture that is encoded as spikes (`Input`).
         bias_adds: one per output and evaluation whose bias is not zero.
-        spikes: spikes that a `LIF` node sends.
+        spikes: spikes that a `LIF` node or the encoding of the picture sends.
     """
 
     layer: str
@@ -103,7 +104,7 @@ class Counts:
     """Counts of all nodes, in the order of computation.
 
     Attributes:
-        layers: one row for every node but `Input` and `Readout`.
+        layers: one row for every node but the `Readout`, and an `Input` that encodes nothing.
         samples: B, number of samples (at least one).
         steps: T, number of time steps.
     """

@@ -42,6 +42,7 @@ Charged alike in both, where the article says nothing:
 - Average pooling of spikes is a convolution without weights: each spike is read, addressed, and added to a current for
   every window it is in. What comes out has fractions, so the next layer multiplies (MAC for ACC). Pooling of values
   reads and adds every value of every window, and addresses n_in + n.
+- A picture that is encoded as spikes is read at each step, n words, compared (ACC), and each spike written.
 - Integrators (synaptic filters, membranes of a head) are neurons without outputs. Neurons that neither leak nor forget
   (beta 1 or 0) have no MAC; one of them that reads a current adds it, ACC T n. Thresholds and betas of one value a
   neuron are read at each step.
@@ -68,6 +69,7 @@ from converters.graph import (
     Conv2d,
     Gate,
     Graph,
+    Input,
     Integrator,
     MaxPool2d,
     Node,
@@ -200,6 +202,8 @@ def _layer(place: _Place, lemaire: bool) -> LayerTraffic:
         fill = _spiking if place.row.spikes_of else _formal
     elif isinstance(node, Gate):
         fill = _gate
+    elif isinstance(node, Input):
+        fill = _encoding
     elif isinstance(node, STATEFUL):
         fill = _neurons
     else:
@@ -293,6 +297,13 @@ def _gate(place: _Place, ledger: _Ledger, lemaire: bool) -> None:
     if place.held(current):
         ledger.access("currents", place.n, reads=multiplies)
     ledger.output(place)
+
+
+def _encoding(place: _Place, ledger: _Ledger, lemaire: bool) -> None:
+    updates = place.mean("neuron_updates")
+    ledger.access("inputs", place.n, reads=updates)
+    ledger.compute("accumulates", updates)
+    ledger.access("outputs", place.n, writes=place.mean("spikes"))
 
 
 def _neurons(place: _Place, ledger: _Ledger, lemaire: bool) -> None:

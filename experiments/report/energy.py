@@ -16,9 +16,9 @@ PARTS: tuple[str, ...] = ("PLN", "NM", "gates", "head")
 class Total:
     """Modelled energy of one network on one device, J per inference.
 
-    parts: of the prediction network (its gates apart), the neuromodulatory network, the multiplications by
-    gates, and the head; `layers`: the same by layer, as (layer, part, J); `spike_joules`: of synapses that spikes of
-    the network's own neurons drive.
+    parts: of the prediction network (its gates apart; with it the encoding of pictures as spikes), the neuromodulatory
+    network, the multiplications by gates, and the head; `layers`: the same by layer, as (layer, part, J);
+    `spike_joules`: of synapses that spikes of the network's own neurons drive.
     """
 
     network: str
@@ -52,7 +52,7 @@ def _total(network: str, device: str, convention: str, rows: list[Mapping[str, A
     layers = []
     for row in rows:
         gates, rest = row["joules_gates"], row["joules"] - row["joules_gates"]
-        name = {"pln": "PLN", "nm": "NM"}.get(row["part"], "head")
+        name = {"pln": "PLN", "input": "PLN", "nm": "NM"}.get(row["part"], "head")
         parts["gates"] += gates
         parts[name] += rest
         if row["joules"]:
