@@ -2,9 +2,9 @@
 
     python -m benchmarks.stages RUN [--save]
 
-Meta-test (protocol strict: three heads, ten draws, to the last milestone, features and the picking of learning rates
-included), and NengoDL on 200 held-out drawings, building and the import of TensorFlow included. Each runs in a process
-of its own, so that peak memory is its own.
+Meta-test (protocol strict: the heads of the run, ten draws, to the last milestone, features and the picking of learning
+rates included), and NengoDL on 200 held-out drawings, building and the import of TensorFlow included. Each runs in a
+process of its own, so that peak memory is its own.
 """
 
 from __future__ import annotations

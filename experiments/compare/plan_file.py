@@ -41,7 +41,7 @@ def read_comparison(paths: Sequence[Path], seeds: Sequence[int] = ()) -> Compari
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("A file was named twice; name each once.")
     found = {path: read_yaml(path) for path in paths}
-    of_arms = [path for path, content in found.items() if {*KEYS} - {PROVENANCE} & {*content}]
+    of_arms = [path for path, content in found.items() if ({*KEYS} - {PROVENANCE}) & {*content}]
     if len(of_arms) > 1:
         raise UserError(f"{of_arms[0]} and {of_arms[1]} are both comparison files; put their arms into one.")
     comparison = _comparison(of_arms[0], found[of_arms[0]]) if of_arms else None
