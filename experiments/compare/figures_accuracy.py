@@ -19,7 +19,7 @@ from experiments.compare.results import Arm, Results
 from experiments.compare.statistics import Interval
 from experiments.report import published
 from experiments.report.blocks import Figure
-from experiments.report.drawing import colour, cycle, draw
+from experiments.report.drawing import HEAD_COLOURS, colour, cycle, draw, head_colour
 from experiments.report.protocols import PROTOCOLS
 
 BANDS = "Bands: 95 % bootstrap interval over seeds and draws."
@@ -112,7 +112,8 @@ def _sweep_accuracy(results: Results, sweep: Sweep, folder: Path) -> Figure | No
                 found.setdefault(head, {})[x] = i
     scaled = {head: {x: _scaled(i, 100) for x, i in points.items()} for head, points in found.items()}
     label = "held-out accuracy (%), most classes"
-    return _sweep(sweep, scaled, label, "accuracy", BANDS.replace("Bands", "Bars"), folder, False)
+    styles = {head: _style(head_colour(head), list(HEAD_COLOURS).index(head)) for head in scaled}
+    return _sweep(sweep, scaled, styles, label, "accuracy", BANDS.replace("Bands", "Bars"), folder)
 
 
 def _sweep_energy(results: Results, sweep: Sweep, folder: Path) -> Figure | None:
@@ -122,11 +123,24 @@ def _sweep_energy(results: Results, sweep: Sweep, folder: Path) -> Figure | None
             i = energy(results, Arm(point.name, point.title, point.spiking), device)
             if i is not None:
                 found.setdefault(device, {})[x] = i
-    return _sweep(sweep, found, "energy per inference (modelled)", "energy", "Modelled, not measured.", folder, True)
+    styles = {device: _style(cycle(n), n) for n, device in enumerate(found)}
+    label = "energy per inference (modelled)"
+    return _sweep(sweep, found, styles, label, "energy", "Modelled, not measured.", folder, log=True)
+
+
+def _style(colour: str, marker: int) -> dict[str, Any]:
+    return {"color": colour, "marker": MARKERS[marker % len(MARKERS)]}
 
 
 def _sweep(
-    sweep: Sweep, lines: dict[str, dict[int, Interval]], y: str, what: str, caption: str, folder: Path, log: bool
+    sweep: Sweep,
+    lines: dict[str, dict[int, Interval]],
+    styles: dict[str, dict[str, Any]],
+    y: str,
+    what: str,
+    caption: str,
+    folder: Path,
+    log: bool = False,
 ) -> Figure | None:
     if not lines:
         return None
@@ -135,13 +149,12 @@ def _sweep(
     def paint(canvas: Canvas) -> None:
         axes = canvas.add_subplot()
         handles = []
-        for n, (name, points) in enumerate(lines.items()):
-            style: dict[str, Any] = {"color": cycle(n), "marker": MARKERS[n % len(MARKERS)]}
-            axes.plot(list(points), [i.mean for i in points.values()], **style)
+        for name, points in lines.items():
+            axes.plot(list(points), [i.mean for i in points.values()], **styles[name])
             for x, i in points.items():
                 if i.bounds is not None:
-                    axes.plot((x, x), i.bounds, color=cycle(n), linewidth=1)
-            handles.append(Line2D([], [], label=name, **style))
+                    axes.plot((x, x), i.bounds, color=styles[name]["color"], linewidth=1)
+            handles.append(Line2D([], [], label=name, **styles[name]))
         axes.set_xticks(range(len(values)), values)
         if log:
             axes.set_yscale("log")

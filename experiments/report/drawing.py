@@ -31,6 +31,14 @@ PALETTE = {
     "grid": "#e3e5e8",
     "paper": "#fefefd",
 }
+HEAD_COLOURS = {
+    "adam": "blue",
+    "sgd": "vermillion",
+    "unit-sgd": "sky",
+    "class-mean": "green",
+    "cosine": "purple",
+    "gaussian": "amber",
+}
 CYCLE = ("blue", "vermillion", "green", "purple", "amber", "sky", "brown")
 WIDTH = 4.6  # inches; narrow enough that the text can still be read when a phone scales the figure down
 
@@ -124,6 +132,11 @@ def colour(name: str) -> str:
 def cycle(index: int) -> str:
     """The colour of the index-th series."""
     return PALETTE[CYCLE[index % len(CYCLE)]]
+
+
+def head_colour(head: str) -> str:
+    """The colour of a head, the same in every figure; a head that only another version knows is brown."""
+    return PALETTE[HEAD_COLOURS.get(head, "brown")]
 
 
 def legend_below(canvas: Canvas, axes: Axes, columns: int, handles: list[Any] | None = None) -> None:

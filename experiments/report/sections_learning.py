@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from experiments.report import published
 from experiments.report.blocks import Block, Figure, Figures, Note, Section, Table
-from experiments.report.drawing import CYCLE, PALETTE, cycle
+from experiments.report.drawing import cycle, head_colour
 from experiments.report.energy import find, spike_rate, totals
 from experiments.report.figures_energy import joules
 from experiments.report.figures_learning import Series, accuracy_panel, forgetting_panel, training_panels
@@ -15,14 +15,6 @@ from experiments.report.protocols import ORACLE, PROTOCOLS
 from experiments.report.runs import SPIKING, TWIN, Network, Run
 from experiments.report.tables import DASH, accuracy_table, percent, published_table
 
-HEAD_COLOURS = {
-    "adam": "blue",
-    "sgd": "vermillion",
-    "unit-sgd": "sky",
-    "class-mean": "green",
-    "cosine": "purple",
-    "gaussian": "amber",
-}
 REFERENCE_CLASSES = 200
 
 INTERVALS = (
@@ -132,17 +124,13 @@ def _panels(runs: Sequence[Run]) -> list[tuple[str, str, list[Series]]]:
     heads = list(dict.fromkeys(s.head for run in runs for n in run.networks for s in n.summaries))
     for protocol in PROTOCOLS:
         if len(runs) == 1:
-            series = [s for head in heads for s in _series(runs[0], protocol, head, head, _head_colour(head, heads))]
+            series = [s for head in heads for s in _series(runs[0], protocol, head, head, head_colour(head))]
             panels.append((protocol, "", series))
             continue
         for head in heads:
             series = [s for i, run in enumerate(runs) for s in _series(run, protocol, head, run.label, cycle(i))]
             panels.append((protocol, f"head {head}", series))
     return [panel for panel in panels if panel[2]]
-
-
-def _head_colour(head: str, heads: list[str]) -> str:
-    return PALETTE[HEAD_COLOURS.get(head, CYCLE[(3 + heads.index(head)) % len(CYCLE)])]
 
 
 def _series(run: Run, protocol: str, head: str, label: str, colour: str) -> list[Series]:
