@@ -76,6 +76,7 @@ def make_comparison(
         "learning": [row for run in runs if run[1] == "float32" for row in _learning(rng, *run)],
         "training": [row for run in runs if run[1] == "float32" for row in _training(*run)],
         "activity": [row for run in runs + points if run[0] != "twin" for row in _activity(rng, *run)],
+        "fidelity": [r for run in runs + points if run[0] != "twin" for r in _fidelity(*run)],
         "sensitivity": _sensitivity(accuracies),
         "break_even": [row for run in runs if run[0] != "twin" for row in _break_even(*run)],
         "measured": [_measured(*run) for run in runs if run[1] == "float32"],
@@ -203,6 +204,19 @@ def _break_even(arm: str, form: str, seed: int) -> list[dict[str, Any]]:
 def _measured(arm: str, form: str, seed: int) -> dict[str, Any]:
     empty = {"meter": "", "what": "inference", "repetitions": "", "seconds": "", "joules": "", "low": "", "high": ""}
     return _keys(arm, form, seed) | empty | {"note": "no meter on this machine"}
+
+
+def _fidelity(arm: str, form: str, seed: int) -> list[dict[str, Any]]:
+    """Exact on the interpreter; weights on grids changed 3 slots of 1,000 and an answer of 200."""
+    if form != "float32":
+        return []
+    rows = []
+    for backend, mismatches, difference, agreement in (("snn_anml", 3, 0.25, 0.995), ("interpreter", 0, 0.0, 1.0)):
+        for layer in ("all", "pln.lif1"):
+            which = {"backend": backend, "reference": "torch", "layer": layer, "samples": 200, "steps": 4}
+            counted = {"slots": 1000, "mismatches": mismatches, "max_output_difference": difference}
+            rows.append(_keys(arm, form, seed) | which | counted | {"argmax_agreement": agreement, "accuracy": 0.8})
+    return rows
 
 
 def _run(arm: str, form: str, seed: int) -> dict[str, Any]:

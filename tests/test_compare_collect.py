@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from converters.certificate import load_certificate
 from converters.energy.sensitivity import Bill
 from experiments.compare import collect, command
 from experiments.compare.folder import CompareFolder
@@ -29,7 +30,7 @@ def rows(out, table):
 
 def test_every_table_has_its_rows(compared):
     assert {path.stem for path in (compared / "results").iterdir()} == {
-        *("accuracy", "energy", "memory", "learning", "training", "activity"),
+        *("accuracy", "energy", "memory", "learning", "training", "activity", "fidelity"),
         *("sensitivity", "break_even", "measured", "runs"),
     }
     floats = [("spiking", "float32"), ("twin", "float32")]
@@ -53,6 +54,15 @@ def test_rows_are_those_of_the_runs(compared):
         assert [row["joules"] for row in energy] == [row["joules"] for row in read_csv(folder.energy)]
     assert (CompareFolder(compared).run("spiking", 0).certificate).exists()
     assert not (CompareFolder(compared).run("twin", 0).certificate).exists()
+
+
+def test_fidelity_is_that_of_the_certificates(compared):
+    found = rows(compared, "fidelity")
+    assert {(row["arm"], row["form"], row["seed"]) for row in found} == {("spiking", "float32", "0")}
+    certificate = load_certificate(CompareFolder(compared).run("spiking", 0).certificate)
+    there = [(one.backend, str(one.slots), str(one.mismatches)) for one in certificate.comparisons]
+    assert [(row["backend"], row["slots"], row["mismatches"]) for row in found if row["layer"] == "all"] == there
+    assert len(found) == sum(1 + len(one.layers) for one in certificate.comparisons)
 
 
 def test_spikes_are_those_of_spiking_layers(compared):

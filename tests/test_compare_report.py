@@ -111,6 +111,15 @@ def test_measured_joules_stand_by_themselves(page):
     assert all("measured energy" not in rows[0] for title, rows in page.tables.items() if "Measured" not in title)
 
 
+def test_exports_differ_where_the_certificates_say(page, results):
+    columns, *rows = page.tables["Exported networks against torch, all seeds together"]
+    assert columns[3:] == ["spike slots that differ", "largest output difference", "same class (%)"]
+    seeds = results.tables["fidelity"]["seed"].nunique()
+    trained = ["snn_anml", "torch", f"{3 * seeds} of {1000 * seeds:,}", "0.25", "99.5 [99.5, 99.5]"]
+    exact = ["interpreter", "torch", f"0 of {1000 * seeds:,}", "0", "100.0 [100.0, 100.0]"]
+    assert rows == [[TITLES[arm], *row] for arm in ("spiking", "no_nm") for row in (trained, exact)]
+
+
 def test_protocols_stand_apart(page):
     assert {"accuracy-strict", "accuracy-paper"} <= {v for tag, name, v in page.attributes if name == "id"}
     for title, rows in page.tables.items():
@@ -126,7 +135,7 @@ def test_every_table_is_written_in_every_format(html, folder, kind):
             assert {f"accuracy_{protocol}_{head}", f"forgetting_{protocol}_{head}", f"tests_{protocol}"} <= names
     others = {"summary_energy", "summary_ratios", "energy", "neuromodulation", "ratios", "break_even", "learning"}
     others |= {"against_twin", "against_others_strict", "against_others_paper", "headline_ratios"}
-    others |= {"training", "measured", "traceability", "sources", "sweep_lambda", "summary_accuracy_strict"}
+    others |= {"training", "measured", "fidelity", "traceability", "sources", "sweep_lambda", "summary_accuracy_strict"}
     assert others <= names
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from converters import energy
+from converters.certificate import load_certificate
 from converters.energy import learning, memory, training
 from converters.energy.break_even import break_even
 from converters.energy.sensitivity import CSV_COLUMNS, Bill, csv_rows, sensitivity
@@ -19,6 +20,7 @@ from experiments.compare.run import last_metrics
 from experiments.compare.shares import ACCOUNTINGS, BOUND, SHARES, mean_bill, read_bills, read_spike_costs
 from experiments.csv_files import read_csv, write_csv
 from experiments.quantised import quantised_folder
+from experiments.report.tables import FIDELITY_COLUMNS, fidelity_rows
 from experiments.run_folder import RunFolder, read_provenance, to_plain
 from snn_anml.errors import UserError
 
@@ -73,6 +75,7 @@ def collect(folder: CompareFolder, comparison: Comparison) -> list[str]:
         "learning": _of_runs(forms, "learning", learning.CSV_COLUMNS),
         "training": _of_runs(forms, "training", training.CSV_COLUMNS),
         "activity": ((*KEYS, *ACTIVITY), _activity(forms)),
+        "fidelity": ((*KEYS, *FIDELITY_COLUMNS), _fidelity(forms)),
         "sensitivity": (SENSITIVITY, _sensitivity(forms, comparison)),
         "break_even": (BREAK_EVEN, _break_even(forms, comparison)),
         "measured": _of_runs(forms, "measured", measure.CSV_COLUMNS),
@@ -141,6 +144,14 @@ def _activity(forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
             if row["kind"] == "LIF" and row["layer"] not in seen:
                 seen.add(row["layer"])
                 yield {**row, **form.keys, "spikes_per_neuron": float(row["spikes"]) / float(row["neurons"])}
+
+
+def _fidelity(forms: Iterable[Form]) -> Iterator[dict[str, Any]]:
+    """The certificates of the exported networks, for every simulator one row of all layers and one of each."""
+    for form in forms:
+        if form.folder.certificate.exists():
+            for row in fidelity_rows(load_certificate(form.folder.certificate)):
+                yield {**row, **form.keys}
 
 
 def _pairs(form: str, own: Iterable[str], reference_form: str, others: Collection[str]) -> list[tuple[str, str]]:

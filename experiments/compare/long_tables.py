@@ -48,6 +48,12 @@ TABLES: dict[str, Columns] = {
     ),
     "training": Columns(("arm", "form", "device", "source"), ("seed", "steps", "drawings"), ("seconds", "joules")),
     "activity": Columns(_PER_LAYER, ("seed", "neurons", "spikes", "spikes_per_neuron"), unique=(*KEYS, "layer")),
+    "fidelity": Columns(
+        ("arm", "form", "backend", "reference", "layer"),
+        ("seed", "samples", "slots", "mismatches"),
+        ("max_output_difference", "argmax_agreement", "accuracy"),
+        unique=(*KEYS, "backend", "layer"),
+    ),
     "sensitivity": Columns(
         ("arm", "form", "reference", "reference_form", "device", "reference_device", "constant"),
         ("ratio", "ratio_low", "ratio_high", "seeds", "seed_low", "seed_high"),

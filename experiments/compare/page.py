@@ -37,6 +37,7 @@ def build_sections(results: Results) -> list[Section]:
         costs.break_even(results, keep, folder.figures),
         costs.learning(results, keep, folder.figures),
         costs.spikes(results, folder.figures),
+        costs.fidelity(results, keep),
         learned.sweeps(results, keep, folder.figures),
         learned.tests(results, keep),
         costs.measured(results, keep),

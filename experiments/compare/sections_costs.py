@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.compare import figures_energy, figures_rows, tables_accuracy, tables_energy
+from experiments.compare import figures_energy, figures_rows, tables_accuracy, tables_energy, tables_fidelity
 from experiments.compare.figures_energy import MODELLED
 from experiments.compare.joule_rows import ARITHMETIC, DEPLOYED, MEMORY_AWARE, focus, headline_ratios
 from experiments.compare.results import Results
@@ -123,6 +123,23 @@ def spikes(results: Results, folder: Path) -> Section:
     panels = figures([figures_rows.spikes(results, folder)])
     section.blocks += panels or [Note("No spikes were counted yet.", True)]
     return section
+
+
+def fidelity(results: Results, keep: Keep) -> Section:
+    """The exported networks against the trained ones."""
+    section = Section("fidelity", "Fidelity of the exports")
+    table = tables_fidelity.fidelity(results)
+    section.blocks.append(Note(FIDELITY) if table else Note("No spiking network was exported yet.", True))
+    section.blocks += [one.block for one in keep(table)]
+    return section
+
+
+FIDELITY = (
+    "Every spiking network is exported with the head that the energies are of, simulated on held-out drawings, and "
+    "compared with torch on the same drawings, spike by spike. snn_anml is the network as it was trained, before its "
+    "weights were put on grids that make sums exact. A spike slot is one neuron, step and drawing; "
+    "results/fidelity.csv has every layer, and where it first differs."
+)
 
 
 def measured(results: Results, keep: Keep) -> Section:
