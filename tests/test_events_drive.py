@@ -276,13 +276,16 @@ def test_files_and_losses(tmp_path):
 
 
 def test_operations_are_counted_as_for_the_encoding():
+    """But for the encoding itself, which spikes from outside do not need."""
     graph, x = gated_graph(encoding="rate"), inputs()
     _, driving = recorded(graph, x)
     ours, theirs = (
         energy.count(g, simulate(g, data, seed=3)) for g, data in ((drive_by_spikes(graph), driving), (graph, x))
     )
     assert ours.layers[0].effective_acs.all()
-    for mine, other in zip(ours.layers, theirs.layers, strict=True):
+    encoding, *others = theirs.layers
+    assert encoding.kind == "Input"
+    for mine, other in zip(ours.layers, others, strict=True):
         np.testing.assert_equal(vars(mine), vars(other))
 
 
