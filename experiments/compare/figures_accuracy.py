@@ -112,7 +112,7 @@ def _sweep_accuracy(results: Results, sweep: Sweep, folder: Path) -> Figure | No
                 found.setdefault(head, {})[x] = i
     scaled = {head: {x: _scaled(i, 100) for x, i in points.items()} for head, points in found.items()}
     label = "held-out accuracy (%), most classes"
-    styles = {head: _style(head_colour(head), list(HEAD_COLOURS).index(head)) for head in scaled}
+    styles = {head: _style(head_colour(head), [*HEAD_COLOURS, head].index(head)) for head in scaled}
     return _sweep(sweep, scaled, styles, label, "accuracy", BANDS.replace("Bands", "Bars"), folder)
 
 
@@ -128,8 +128,8 @@ def _sweep_energy(results: Results, sweep: Sweep, folder: Path) -> Figure | None
     return _sweep(sweep, found, styles, label, "energy", "Modelled, not measured.", folder, log=True)
 
 
-def _style(colour: str, marker: int) -> dict[str, Any]:
-    return {"color": colour, "marker": MARKERS[marker % len(MARKERS)]}
+def _style(hue: str, marker: int) -> dict[str, Any]:
+    return {"color": hue, "marker": MARKERS[marker % len(MARKERS)]}
 
 
 def _sweep(
