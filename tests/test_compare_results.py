@@ -13,9 +13,10 @@ pytest.importorskip("matplotlib", reason="the extra report is not installed")
 pytest.importorskip("tabulate", reason="the extra report is not installed")
 
 import pandas as pd
+import yaml
 
 from experiments.compare import figures_rows
-from experiments.compare.figures_accuracy import curves
+from experiments.compare.figures_accuracy import curves, sweep_panels
 from experiments.compare.figures_energy import front, pareto
 from experiments.compare.folder import CompareFolder
 from experiments.compare.joule_rows import (
@@ -55,6 +56,21 @@ def test_arms_are_those_of_the_plan_with_the_forms_of_the_reference(results):
     assert results.twin.label == "conventional twin"
     assert [point.name for point in results.sweeps[0].points] == ["lambda=0", "lambda=0.03", "lambda=0.3"]
     assert results.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("arm", "pointless"),
+    [("spiking", ("sensitivity", "break_even")), ("twin", ("sensitivity", "break_even", "activity", "fidelity"))],
+)
+def test_tables_that_a_plan_cannot_have_are_not_missing(tmp_path, arm, pointless):
+    alone = make_comparison(tmp_path / "alone", draws=2, sweep=False)
+    plan = yaml.safe_load(alone.comparison.read_text())
+    del plan["reference"]  # the first conventional arm is it then
+    plan["arms"] = {arm: plan["arms"][arm]}
+    alone.comparison.write_text(yaml.safe_dump(plan))
+    for name in (*pointless, "memory"):
+        alone.table(name).unlink()
+    assert read_results(alone).missing == ("results/memory.csv",)
 
 
 def test_table_of_accuracies_holds_the_means_over_seeds_and_draws(results):
@@ -174,6 +190,17 @@ def test_no_two_arms_look_alike(results):
     looks = [(look(results, arm).of_line, look(results, arm).of_marker) for arm in results.arms]
     for which in (0, 1):
         assert len({tuple(map(str, one[which].values())) for one in looks}) == len(results.arms)
+
+
+def test_a_head_that_only_another_version_knows_has_a_colour_of_its_own_in_a_sweep(results, tmp_path):
+    accuracy = results.tables["accuracy"].replace({"head": {"sgd": "nearest"}})
+    other = replace(results, tables={**results.tables, "accuracy": accuracy})
+    known, unknown = (
+        sweep_panels(its, its.sweeps[0], tmp_path / name)[0] for name, its in (("a", results), ("b", other))
+    )
+    assert "nearest" in unknown.svg
+    assert "--brown" in unknown.svg
+    assert "--brown" not in known.svg
 
 
 def test_published_numbers_stand_under_the_head_that_learned_alike_and_only_on_omniglot(results, tmp_path):

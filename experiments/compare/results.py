@@ -149,4 +149,8 @@ def _missing(folder: CompareFolder, plan: Comparison, arms: Sequence[Arm], table
             for arm, seed in wanted
             if seed not in absent.get(arm, ()) and planned[arm.name].config.network.layers != "published"
         ]
-    yield from (f"results/{name}.csv" for name in TABLES if not folder.table(name).is_file())
+    beside = plan.reference is not None and len(plan.arms) > 1
+    pointless = set() if beside else {"sensitivity", "break_even"}
+    if not any(arm.spiking for arm in plan.every_arm):
+        pointless |= {"activity", "fidelity", "break_even"}
+    yield from (f"results/{name}.csv" for name in TABLES if name not in pointless and not folder.table(name).is_file())
