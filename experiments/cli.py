@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 import sys
@@ -18,6 +17,7 @@ from rich.table import Column, Table
 
 from experiments.cli_parsers import build_parser
 from experiments.config_file import check_given, one_sentence, parsed_config
+from experiments.csv_files import read_csv
 from experiments.process import prepare_process
 from experiments.run_folder import RunFolder, sole_writer
 from snn_anml.config import RunConfig
@@ -52,7 +52,7 @@ def _run(options: Namespace, console: Console) -> None:
     folder = _out(options, config)
     with sole_writer(folder):
         report = run_everything(config, folder, options.resume, options.device, console)
-    _show_accuracy(folder, console)
+    show_accuracy(folder, console)
     console.print(f"Report: {report}")
 
 
@@ -89,7 +89,7 @@ def _meta_test(options: Namespace, console: Console) -> None:
     with sole_writer(folder):
         data = load_data_of(folder, options.device)
         pipeline.run_meta_test(config, folder, data, options.device, console, options.protocols or ())
-    _show_accuracy(folder, console)
+    show_accuracy(folder, console)
 
 
 def _adapt(options: Namespace, config: RunConfig, folder: RunFolder, console: Console) -> None:
@@ -209,18 +209,17 @@ def _data(options: Namespace, console: Console) -> None:
     console.print(table)
 
 
-def _show_accuracy(folder: RunFolder, console: Console) -> None:
-    accuracy: dict[tuple[str, str], dict[int, list[float]]] = {}
-    with folder.meta_test.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            milestones = accuracy.setdefault((row["protocol"], row["head"]), {})
-            milestones.setdefault(int(row["classes"]), []).append(float(row["test_accuracy"]))
-    classes = sorted({n for milestones in accuracy.values() for n in milestones})
-    columns = [f"{protocol}\n{head}" for protocol, head in accuracy]
-    table = Table("classes", *columns, title="held-out accuracy, mean of the draws")
-    for n in classes:
-        table.add_row(str(n), *(f"{fmean(milestones[n]):.3f}" for milestones in accuracy.values()))
-    console.print(table)
+def show_accuracy(folder: RunFolder, console: Console) -> None:
+    """A table for each protocol: all heads of one fit a terminal of 80 columns, those of three do not."""
+    accuracy: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for row in read_csv(folder.meta_test):
+        milestones = accuracy.setdefault(row["protocol"], {}).setdefault(row["head"], {})
+        milestones.setdefault(int(row["classes"]), []).append(float(row["test_accuracy"]))
+    for protocol, heads in accuracy.items():
+        table = Table("classes", *heads, title=f"held-out accuracy, {protocol}, mean of the draws")
+        for n in sorted({n for milestones in heads.values() for n in milestones}):
+            table.add_row(str(n), *(f"{fmean(milestones[n]):.3f}" for milestones in heads.values()))
+        console.print(table)
 
 
 COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {

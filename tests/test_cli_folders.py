@@ -1,15 +1,21 @@
 """Data and run folders from the command line: missing, damaged, foreign, in use."""
 
+import io
 import pickle
 import shutil
 
 import pytest
 import yaml
+from rich.console import Console
 
 from converters import load_graph
+from experiments.cli import show_accuracy
+from experiments.csv_files import write_csv
 from experiments.run_folder import RunFolder, sole_writer
 from snn_anml import checkpoint
 from snn_anml.errors import UserError
+from snn_anml.meta.heads import HEADS
+from snn_anml.meta.sequential import Outcome
 from snn_anml.model_io import load, load_head
 from tests.cli_helpers import contents, refused, snn_anml, write_yaml
 from tests.test_checkpoint import Bomb
@@ -232,3 +238,23 @@ def test_a_report_of_a_damaged_run(run, name):
     (run / name).write_text("{]\n{]\n")
     refused("report", run)
     assert not (run / "report.html").exists()
+
+
+# --- what is printed
+
+
+def test_accuracies_of_all_heads_and_protocols_fit_80_columns(tmp_path):
+    outcomes = [
+        Outcome(protocol, head, classes, draw, 0, 1.0, 0.25 + draw / 4, 0.1, 1.0)
+        for protocol in ("strict", "paper", "iid")
+        for head in HEADS
+        for classes in (10, 600)
+        for draw in (0, 1)
+    ]
+    folder = RunFolder(tmp_path)
+    write_csv(folder.meta_test, Outcome._fields, [outcome._asdict() for outcome in outcomes])
+    console = Console(file=io.StringIO(), width=80)
+    show_accuracy(folder, console)
+    said = console.file.getvalue()
+    assert all(said.count(word) == 3 for word in (*(f" {head} " for head in HEADS), " 600 "))
+    assert said.count("0.375") == 3 * len(HEADS) * 2
