@@ -97,7 +97,7 @@ def run_training(
     if (trained := group.from_first(finished)) is not None:
         return trained.to(data.images.device)
     learner = Learner(model, config.meta, config.train.freeze_nm).to(data.images.device)
-    stage = Stage(images, classes, config.train, config.meta, config.seed, group)
+    stage = Stage(images, classes, config.train, config.meta, config.seed, group, config.export.classes)
     writer = summary_writer(str(folder.path / "tensorboard")) if summary_writer else None
     title = "spiking" if config.network.neuron == "lif" else "conventional"
     with TrainingBar(f"training ({title})", console) as bar:

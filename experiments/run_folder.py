@@ -127,6 +127,8 @@ def training_hash(config: RunConfig, data_hash: str) -> str:
     plain["train"] = {
         k: v for k, v in plain["train"].items() if k not in ("log_every", "checkpoint_every", "tensorboard")
     }
+    if plain["train"].pop("spike_cost") == "synapse":
+        plain["train"]["charged_outputs"] = plain["export"]["classes"]
     facts = {key: plain[key] for key in ("seed", "data", "network", "train", "meta")} | {"data_hash": data_hash}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

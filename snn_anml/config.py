@@ -193,7 +193,9 @@ class TrainConfig:
         meta_steps: meta-steps after that.
         learning_rate: peak learning rate of Adam.
         freeze_nm: leave the NM network as it was drawn (the control of random gates).
-        spike_weight: lambda, weight of the mean number of spikes per neuron and inference in the loss.
+        spike_weight: lambda, weight of the mean number of spikes per neuron, or synapse, and inference in the loss.
+        spike_cost: what that mean is over: `neuron`, where all spikes weigh the same, or `synapse`, where a spike
+            weighs as much as the synapses it enters, those into a head of `export.classes` outputs included.
         distortion: of the drawings trained on, see `snn_anml.data.distortion`; 1 turns by up to 15 degrees, and so on.
         precision: `float32`, or `bfloat16` (convolutions under autocast; membranes and losses stay float32).
         log_every: steps between two lines of metrics.jsonl.
@@ -207,6 +209,7 @@ class TrainConfig:
     learning_rate: float = 3e-3
     freeze_nm: bool = False
     spike_weight: float = 0.03
+    spike_cost: Literal["neuron", "synapse"] = "neuron"
     distortion: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     log_every: int = 20

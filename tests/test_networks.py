@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from snntorch import surrogate
 
+import converters
 from snn_anml.config import NetworkConfig
 from snn_anml.encoding import encode
-from snn_anml.networks import ANML, spikes_per_neuron
+from snn_anml.networks import ANML, spikes_per_neuron, spikes_per_synapse
 
 SMALL = {"widths": (5, 6, 7), "nm_widths": (3, 4), "steps": 5}
 
@@ -196,6 +197,38 @@ def test_spikes_per_neuron_is_a_count():
     assert fired > 0
     assert spikes_per_neuron(activity.pln).item() == pytest.approx(fired / neurons / 6)
     assert spikes_per_neuron([torch.ones(3, 2, 4), torch.zeros(3, 2, 2)]) == 2  # 4 of 6 neurons, 3 spikes each
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    nm_widths=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    size=st.integers(9, 20),
+    modulation=st.sampled_from(["none", "conventional", "spiking"]),
+    outputs=st.integers(1, 30),
+)
+def test_fan_out_times_neurons_is_the_connections_that_are_counted_of_the_export(
+    widths, nm_widths, size, modulation, outputs
+):
+    config = NetworkConfig(widths=tuple(widths), nm_widths=tuple(nm_widths), steps=2, modulation=modulation)
+    model = ANML(config, outputs, size, 0).eval()
+    graph = converters.from_torch(model)
+    recording = converters.simulate(graph, torch.rand(1, 1, size, size), backend="interpreter")
+    entered = {}
+    for layer in converters.energy.count(graph, recording).layers:
+        if layer.spikes_of:
+            entered[layer.spikes_of] = entered.get(layer.spikes_of, 0) + layer.connections
+    neurons = [layer[0, 0].numel() for layer in model.activity(torch.rand(1, 1, size, size)).pln]
+    if modulation == "spiking":
+        neurons += [layer[0, 0].numel() for layer in model.activity(torch.rand(1, 1, size, size)).nm]
+    found = [c * n for c, n in zip(model.fan_out(outputs), neurons, strict=True)]
+    assert sorted(found) == pytest.approx(sorted(entered.values()))
+
+
+def test_spikes_per_synapse_is_of_the_operations():
+    layers = [torch.ones(3, 2, 4), torch.zeros(3, 2, 2)]
+    assert spikes_per_synapse(layers, [5.0, 10.0]) == 3 * 4 * 5 / (4 * 5 + 2 * 10)
+    torch.testing.assert_close(spikes_per_synapse(layers, [7.0, 7.0]), spikes_per_neuron(layers))
 
 
 def test_gates_of_zero_silence_the_network():

@@ -229,6 +229,23 @@ def test_spikes_of_a_spiking_modulation_are_charged_and_activations_are_not():
         torch.testing.assert_close(with_weight - without, 0.5 * spikes_per_neuron(layers))
 
 
+@pytest.mark.parametrize("outputs", [0, 7])
+def test_spikes_are_charged_by_the_synapses_they_enter(outputs):
+    network = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3, modulation="spiking")
+    totals = []
+    for weight in (0.5, 0.0):
+        learner, stage = setup(network=network, spike_weight=weight, spike_cost="synapse")
+        totals.append(warm_loss(learner, replace(stage, outputs=outputs), 0).total)
+    learner, stage = setup(network=network)
+    rng, _ = stage.generators(0)
+    batch = sample_batch(rng, stage.classes, 6, 8)
+    activity = learner.model.activity(pictures(stage.images, batch.classes, batch.drawings))
+    layers, fan_out = activity.pln + activity.nm, learner.model.fan_out(outputs)
+    operations = sum(c * layer.sum() / 8 for c, layer in zip(fan_out, layers, strict=True))
+    synapses = sum(c * layer[0, 0].numel() for c, layer in zip(fan_out, layers, strict=True))
+    torch.testing.assert_close(totals[0] - totals[1], 0.5 * operations / synapses)
+
+
 def test_learning_lowers_the_loss(tmp_path):
     learner, stage = setup(warm=100, steps=0, learning_rate=0.01)
     metrics = list(train(learner, stage, tmp_path, "hash"))

@@ -183,8 +183,9 @@ def test_the_training_hash_follows_what_the_weights_depend_on():
         replace(CONFIG, train=TrainConfig(log_every=1, checkpoint_every=3, tensorboard=True)),
         replace(CONFIG, twin=False),
         replace(CONFIG, meta_test=MetaTestConfig(draws=1)),
-        replace(CONFIG, export=replace(CONFIG.export, samples=1)),
+        replace(CONFIG, export=replace(CONFIG.export, samples=1, classes=100)),
     ]
+    by_synapse = replace(CONFIG, train=TrainConfig(spike_cost="synapse"))
     other = [
         replace(CONFIG, seed=4),
         replace(CONFIG, train=TrainConfig(meta_steps=7)),
@@ -192,6 +193,8 @@ def test_the_training_hash_follows_what_the_weights_depend_on():
         replace(CONFIG, network=replace(CONFIG.network, beta=0.8)),
         replace(CONFIG, meta=replace(CONFIG.meta, shots=1)),
         replace(CONFIG, data=replace(CONFIG.data, size=20)),
+        by_synapse,
+        replace(by_synapse, export=replace(CONFIG.export, classes=100)),
     ]
     assert {training_hash(config, HASH) for config in same} == {base}
     hashes = {training_hash(config, HASH) for config in other} | {training_hash(CONFIG, "b" * 64)}

@@ -2,7 +2,7 @@
 
 All drawings of M trajectories pass the network in one batch; the loss is
 
-    L = mean cross-entropy of the drawings after the inner loop + spike_weight * mean spikes per neuron.
+    L = mean cross-entropy of the drawings after the inner loop + spike_weight * mean spikes per neuron (or synapse).
 
 Beside SGD, or instead of it, read-outs of statistics may learn (`snn_anml.meta.streaming`): the features serve all.
 """
@@ -19,7 +19,7 @@ from snn_anml.config import MetaConfig
 from snn_anml.meta.heads import STREAMING
 from snn_anml.meta.inner import dual_sgd, sgd_
 from snn_anml.meta.output_rows import drawn_rows, redrawn
-from snn_anml.meta.stage import Learner, Loss, Stage, regularised
+from snn_anml.meta.stage import Learner, Loss, Stage
 from snn_anml.meta.streaming import SMALLEST, Readouts
 
 
@@ -68,7 +68,7 @@ def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
         logits, asked = logits.flatten(0, 1), asked.flatten()
         losses.append(F.cross_entropy(logits, asked))
         right.append((logits.argmax(-1) == asked).float().mean())
-    loss, spikes = regularised(torch.stack(losses).mean(), activity, learner.model, stage.train.spike_weight)
+    loss, spikes = stage.regularised(torch.stack(losses).mean(), activity, learner.model)
     return Loss(loss, torch.stack(right).mean().detach(), spikes)
 
 

@@ -24,7 +24,7 @@ from snn_anml.files import write_text
 from snn_anml.group import Group
 from snn_anml.meta.head_only import head_only_loss
 from snn_anml.meta.softmax_layer import ADAM_BETAS, ADAM_EPS
-from snn_anml.meta.stage import Learner, Loss, Stage, regularised
+from snn_anml.meta.stage import Learner, Loss, Stage
 from snn_anml.meta.whole_network import whole_network_step
 
 
@@ -34,7 +34,7 @@ def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     activity = stage.activity(learner.model, batch, generator)
     logits = learner.model.head(activity.features)
     labels = torch.from_numpy(batch.labels[0]).to(logits.device)
-    loss, spikes = regularised(F.cross_entropy(logits, labels), activity, learner.model, stage.train.spike_weight)
+    loss, spikes = stage.regularised(F.cross_entropy(logits, labels), activity, learner.model)
     return Loss(loss, (logits.argmax(-1) == labels).float().mean().detach(), spikes)
 
 

@@ -18,7 +18,7 @@ from snn_anml.meta.graphed import Graphed
 from snn_anml.meta.heads import STREAMING
 from snn_anml.meta.output_rows import redraw_
 from snn_anml.meta.streaming import Readouts
-from snn_anml.networks import Activity, Network, spikes_per_neuron
+from snn_anml.networks import ANML, Activity, Network, spikes_per_neuron, spikes_per_synapse
 
 
 class Learner(nn.Module):
@@ -53,20 +53,13 @@ class Loss(NamedTuple):
     spikes: Tensor
 
 
-def regularised(loss: Tensor, activity: Activity, model: Network, weight: float) -> tuple[Tensor, Tensor]:
-    """Adds weight x mean spikes per LIF neuron, and returns the PLN's alone beside it; without LIF there are none."""
-    if model.config.neuron != "lif":
-        return loss, torch.zeros((), device=loss.device)
-    layers = activity.pln + (activity.nm if model.config.modulation == "spiking" else [])
-    return loss + weight * spikes_per_neuron(layers), spikes_per_neuron(activity.pln).detach()
-
-
 @dataclass(frozen=True)
 class Stage:
     """Everything a training step needs but the learner: data, classes, configuration, and who else trains.
 
-    images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes; graphed: keeps a
-    meta-step's CUDA graph from one step to the next.
+    images: (classes, drawings, H, W) uint8 on the device; classes: (K,) of the meta-training classes; outputs: of the
+    head that a spike of the last layer is charged for, with `train.spike_cost: synapse`; graphed: keeps a meta-step's
+    CUDA graph from one step to the next.
     """
 
     images: Tensor
@@ -75,6 +68,7 @@ class Stage:
     meta: MetaConfig
     seed: int
     group: Group = ALONE
+    outputs: int = 0
     graphed: Graphed = field(default_factory=Graphed, repr=False, compare=False)
 
     def generators(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
@@ -97,6 +91,21 @@ class Stage:
                 redraw_(model.head, torch.from_numpy(labels), generator)
         own = self.group.share(len(rows), "meta.trajectories")
         return Drawings(*(part[own] for part in whole)), rows[own], encoding
+
+    def regularised(self, loss: Tensor, activity: Activity, model: Network) -> tuple[Tensor, Tensor]:
+        """Adds train.spike_weight x mean spikes per LIF neuron, or per synapse behind one; without LIF there are none.
+
+        Returns:
+            the sum, and the mean spikes per neuron of the PLN alone.
+        """
+        if not isinstance(model, ANML) or model.config.neuron != "lif":
+            return loss, torch.zeros((), device=loss.device)
+        layers = activity.pln + (activity.nm if model.config.modulation == "spiking" else [])
+        if self.train.spike_cost == "synapse":
+            cost = spikes_per_synapse(layers, model.fan_out(self.outputs))
+        else:
+            cost = spikes_per_neuron(layers)
+        return loss + self.train.spike_weight * cost, spikes_per_neuron(activity.pln).detach()
 
     def batch(self, step: int) -> tuple[Drawings, torch.Generator]:
         """This process's part of a batch of plain classification, and the source of encodings."""

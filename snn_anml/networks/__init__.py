@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snn_anml.config import NetworkConfig
-from snn_anml.networks.activity import Activity, spikes_per_neuron
+from snn_anml.networks.activity import Activity, spikes_per_neuron, spikes_per_synapse
 from snn_anml.networks.anml import ANML
 from snn_anml.networks.published import PublishedANML
 
@@ -28,4 +28,4 @@ def make_network(config: NetworkConfig, classes: int, size: int = 28, seed: int 
     return ANML(config, classes, size, seed)
 
 
-__all__ = ["ANML", "Activity", "Network", "PublishedANML", "make_network", "spikes_per_neuron"]
+__all__ = ["ANML", "Activity", "Network", "PublishedANML", "make_network", "spikes_per_neuron", "spikes_per_synapse"]

@@ -11,6 +11,10 @@ The gates of the last layer are one a neuron; those of the layers before it are 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +71,18 @@ class ANML(nn.Module):
         """(channels, height, width) of a picture."""
         return 1, self.size, self.size
 
+    def fan_out(self, outputs: int) -> list[float]:
+        """Mean number of synapses that a spike of each LIF layer enters: of the PLN's, then of a spiking NM network's.
+
+        Args:
+            outputs: of the head.
+        """
+        pln = _fan_out(self.convs, self.size, outputs)
+        if self.modulation is None or not self.modulation.spiking:
+            return pln
+        gates = sum(self.config.widths[:-1]) + self.feature_count
+        return pln + _fan_out(self.modulation.convs, self.size, gates)
+
     def activity(self, x: Tensor, generator: torch.Generator | None = None) -> Activity:
         """Runs all steps on pictures x (B, 1, H, W) in [0, 1]; `generator` is needed for rate encoding."""
         x = encode(x, self.config.encoding, self.steps, generator)
@@ -86,3 +102,12 @@ class ANML(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Logits (B, classes) of pictures x (B, 1, H, W) in [0, 1]."""
         return self.head(self.activity(x, generator).features)
+
+
+def _fan_out(convs: Iterable[Any], size: int, outputs: int) -> list[float]:
+    """Of the layers behind these `NormedConv`, of which the last enters `outputs` neurons."""
+    found = []
+    for conv, following in pairwise(convs):
+        size = (size + 1) // 2
+        found.append(following.synapses(size) / (conv.conv.out_channels * size * size))
+    return [*found, float(outputs)]

@@ -36,6 +36,13 @@ class NormedConv(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride=2, padding=kernel // 2, bias=False)
         self.norm = SharedBatchNorm2d(channels_out)
 
+    def synapses(self, size: int) -> int:
+        """Connections from pictures `size` pixels high and wide; those from the padding are none."""
+        side = self.conv.kernel_size[0]
+        starts = range(-(side // 2), size - side // 2, 2)
+        taps = sum(0 <= start + k < size for start in starts for k in range(side))  # along one edge of the picture
+        return self.conv.in_channels * self.conv.out_channels * taps**2
+
     def forward(self, x: Tensor) -> Tensor:
         """x (T, B, C, H, W) to float32 currents (T, B, C', H', W')."""
         return over_time(lambda x: self.norm(self.conv(channels_last(x)).float()), x)
