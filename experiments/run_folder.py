@@ -129,6 +129,8 @@ def training_hash(config: RunConfig, data_hash: str) -> str:
     }
     if plain["train"].pop("spike_cost") == "synapse":
         plain["train"]["charged_outputs"] = plain["export"]["classes"]
+    if plain["train"]["spike_schedule"] == "constant":
+        del plain["train"]["spike_schedule"]  # as in checkpoints from before there was another
     facts = {key: plain[key] for key in ("seed", "data", "network", "train", "meta")} | {"data_hash": data_hash}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

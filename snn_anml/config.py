@@ -196,6 +196,8 @@ class TrainConfig:
         spike_weight: lambda, weight of the mean number of spikes per neuron, or synapse, and inference in the loss.
         spike_cost: what that mean is over: `neuron`, where all spikes weigh the same, or `synapse`, where a spike
             weighs as much as the synapses it enters, those into a head of `export.classes` outputs included.
+        spike_schedule: of lambda: `constant`, or `linear`, from 0 at the first step of both loops to `spike_weight` at
+            their last, so that a network learns first and saves spikes later.
         distortion: of the drawings trained on, see `snn_anml.data.distortion`; 1 turns by up to 15 degrees, and so on.
         precision: `float32`, or `bfloat16` (convolutions under autocast; membranes and losses stay float32).
         log_every: steps between two lines of metrics.jsonl.
@@ -210,6 +212,7 @@ class TrainConfig:
     freeze_nm: bool = False
     spike_weight: float = 0.03
     spike_cost: Literal["neuron", "synapse"] = "neuron"
+    spike_schedule: Literal["constant", "linear"] = "constant"
     distortion: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     log_every: int = 20

@@ -194,6 +194,7 @@ def test_the_training_hash_follows_what_the_weights_depend_on():
         replace(CONFIG, meta=replace(CONFIG.meta, shots=1)),
         replace(CONFIG, data=replace(CONFIG.data, size=20)),
         by_synapse,
+        replace(CONFIG, train=TrainConfig(spike_schedule="linear")),
         replace(by_synapse, export=replace(CONFIG.export, classes=100)),
     ]
     assert {training_hash(config, HASH) for config in same} == {base}

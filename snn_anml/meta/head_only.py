@@ -2,7 +2,7 @@
 
 All drawings of M trajectories pass the network in one batch; the loss is
 
-    L = mean cross-entropy of the drawings after the inner loop + spike_weight * mean spikes per neuron (or synapse).
+    L = mean cross-entropy of the drawings after the inner loop + lambda * mean spikes per neuron (or synapse).
 
 Beside SGD, or instead of it, read-outs of statistics may learn (`snn_anml.meta.streaming`): the features serve all.
 """
@@ -68,7 +68,7 @@ def head_only_loss(learner: Learner, stage: Stage, step: int) -> Loss:
         logits, asked = logits.flatten(0, 1), asked.flatten()
         losses.append(F.cross_entropy(logits, asked))
         right.append((logits.argmax(-1) == asked).float().mean())
-    loss, spikes = stage.regularised(torch.stack(losses).mean(), activity, learner.model)
+    loss, spikes = stage.regularised(torch.stack(losses).mean(), activity, learner.model, step)
     return Loss(loss, torch.stack(right).mean().detach(), spikes)
 
 

@@ -34,7 +34,7 @@ def warm_loss(learner: Learner, stage: Stage, step: int) -> Loss:
     activity = stage.activity(learner.model, batch, generator)
     logits = learner.model.head(activity.features)
     labels = torch.from_numpy(batch.labels[0]).to(logits.device)
-    loss, spikes = stage.regularised(F.cross_entropy(logits, labels), activity, learner.model)
+    loss, spikes = stage.regularised(F.cross_entropy(logits, labels), activity, learner.model, step)
     return Loss(loss, (logits.argmax(-1) == labels).float().mean().detach(), spikes)
 
 

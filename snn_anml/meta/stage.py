@@ -92,8 +92,14 @@ class Stage:
         own = self.group.share(len(rows), "meta.trajectories")
         return Drawings(*(part[own] for part in whole)), rows[own], encoding
 
-    def regularised(self, loss: Tensor, activity: Activity, model: Network) -> tuple[Tensor, Tensor]:
-        """Adds train.spike_weight x mean spikes per LIF neuron, or per synapse behind one; without LIF there are none.
+    def spike_weight(self, step: int) -> float:
+        """lambda at a step, counted from the first of the warm start."""
+        train = self.train
+        constant = train.spike_schedule == "constant"
+        return train.spike_weight * (1 if constant else step / (train.warm_steps + train.meta_steps))
+
+    def regularised(self, loss: Tensor, activity: Activity, model: Network, step: int) -> tuple[Tensor, Tensor]:
+        """Adds lambda x mean spikes per LIF neuron, or per synapse behind one; without LIF there are none.
 
         Returns:
             the sum, and the mean spikes per neuron of the PLN alone.
@@ -105,7 +111,7 @@ class Stage:
             cost = spikes_per_synapse(layers, model.fan_out(self.outputs))
         else:
             cost = spikes_per_neuron(layers)
-        return loss + self.train.spike_weight * cost, spikes_per_neuron(activity.pln).detach()
+        return loss + self.spike_weight(step) * cost, spikes_per_neuron(activity.pln).detach()
 
     def batch(self, step: int) -> tuple[Drawings, torch.Generator]:
         """This process's part of a batch of plain classification, and the source of encodings."""
