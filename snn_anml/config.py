@@ -197,7 +197,7 @@ class TrainConfig:
         spike_cost: what that mean is over: `neuron`, where all spikes weigh the same, or `synapse`, where a spike
             weighs as much as the synapses it enters, those into a head of `export.classes` outputs included.
         spike_schedule: of lambda: `constant`, or `linear`, from 0 at the first step of both loops to `spike_weight` at
-            their last, so that a network learns first and saves spikes later.
+            their end, so that a network learns first and saves spikes later.
         distortion: of the drawings trained on, see `snn_anml.data.distortion`; 1 turns by up to 15 degrees, and so on.
         precision: `float32`, or `bfloat16` (convolutions under autocast; membranes and losses stay float32).
         log_every: steps between two lines of metrics.jsonl.

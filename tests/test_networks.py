@@ -218,11 +218,12 @@ def test_fan_out_times_neurons_is_the_connections_that_are_counted_of_the_export
     for layer in converters.energy.count(graph, recording).layers:
         if layer.spikes_of:
             entered[layer.spikes_of] = entered.get(layer.spikes_of, 0) + layer.connections
-    neurons = [layer[0, 0].numel() for layer in model.activity(torch.rand(1, 1, size, size)).pln]
+    activity = model.activity(torch.rand(1, 1, size, size))
+    layers = {f"pln.lif{i}": layer for i, layer in enumerate(activity.pln, 1)}
     if modulation == "spiking":
-        neurons += [layer[0, 0].numel() for layer in model.activity(torch.rand(1, 1, size, size)).nm]
-    found = [c * n for c, n in zip(model.fan_out(outputs), neurons, strict=True)]
-    assert sorted(found) == pytest.approx(sorted(entered.values()))
+        layers |= {f"nm.lif{i}": layer for i, layer in enumerate(activity.nm, 1)}
+    found = {n: c * s[0, 0].numel() for (n, s), c in zip(layers.items(), model.fan_out(outputs), strict=True)}
+    assert found == pytest.approx(entered)
 
 
 def test_spikes_per_synapse_is_of_the_operations():

@@ -229,13 +229,15 @@ def test_spikes_of_a_spiking_modulation_are_charged_and_activations_are_not():
         torch.testing.assert_close(with_weight - without, 0.5 * spikes_per_neuron(layers))
 
 
-def test_the_weight_of_spikes_rises_with_the_steps_of_both_loops():
+@pytest.mark.parametrize(("loss", "step"), [(warm_loss, 3), (head_only_loss, 6)])
+def test_the_weight_of_spikes_rises_with_the_steps_of_both_loops(loss, step):
     def total(step, **options):
-        return warm_loss(*setup(warm=4, steps=4, **options), step).total
+        return loss(*setup(warm=4, steps=4, **options), step).total
 
-    plain = total(3, spike_weight=0.0)
-    risen = total(3, spike_weight=0.8, spike_schedule="linear") - plain
-    torch.testing.assert_close(risen, total(3, spike_weight=0.8 * 3 / 8) - plain)
+    plain = total(step, spike_weight=0.0)
+    risen = total(step, spike_weight=0.8, spike_schedule="linear") - plain
+    torch.testing.assert_close(risen, total(step, spike_weight=0.8 * step / 8) - plain)
+    assert risen > 0
     assert total(0, spike_weight=0.8, spike_schedule="linear") == total(0, spike_weight=0.0)
 
 

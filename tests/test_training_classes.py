@@ -1,5 +1,6 @@
 """Which classes are trained on: those of the split, and these turned where the configuration says so."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -39,3 +40,16 @@ def test_rotations_and_distortions_change_what_is_learned_and_are_the_same_for_a
     first, second = (run.joinpath("model.safetensors").read_bytes() for run in (one, two))
     assert first == second
     assert first != plain.joinpath("model.safetensors").read_bytes()
+
+
+def test_spikes_of_the_last_layer_are_charged_for_the_exported_head(tmp_path, tiny, cache):
+    synapse = ("--train.spike_cost", "synapse", "--train.spike_weight", "1", "--train.warm_steps", "1")
+    short = ("--train.meta_steps", "0", "--train.log_every", "1", "--twin", "false")
+    logs = []
+    for classes in (5, 10):
+        out = tmp_path / str(classes)
+        said = snn_anml("train", "--config", tiny, "--out", out, "--export.classes", classes, *synapse, *short)
+        assert said.code == 0, said
+        logs.append(json.loads((out / "metrics.jsonl").read_text().splitlines()[0]))
+    assert logs[0]["spikes_per_neuron"] == logs[1]["spikes_per_neuron"] > 0
+    assert logs[0]["loss"] != logs[1]["loss"]
