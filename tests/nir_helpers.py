@@ -1,7 +1,8 @@
-"""Random graphs of all kinds of nodes, and NIR files by their differential equations, which only the tests know."""
+"""Small and random graphs of all kinds of nodes, and NIR files by their equations, which only the tests know."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import hypothesis.strategies as st
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from converters import LossyExportWarning, save_nir
 from converters.gates import constant, nothing
 from converters.graph import (
     LIF,
@@ -25,6 +27,7 @@ from converters.graph import (
     Quantize,
     Readout,
 )
+from tests.helpers import dyadic, scalar
 
 SHAPES = ((5,), (2, 9), (2, 6, 7))
 NAMES = (
@@ -167,3 +170,27 @@ def _step(node: Any, x: np.ndarray, state: dict[str, np.ndarray], dt: float) -> 
         return spikes.astype(np.float64)
     state["v"] = v
     return v
+
+
+CONV = Conv2d("c", ("in",), np.ones((2, 2, 3, 3), np.float32), np.zeros(2, np.float32))
+
+
+def saved(graph, path, **options):
+    """Writes a graph without the warnings, and returns what they say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LossyExportWarning)
+        return save_nir(graph, path, **options)
+
+
+def net(*nodes, shape=(4,), steps=3):
+    last = nodes[-1].name if nodes else "in"
+    return Graph((Input("in", (), shape), *nodes, Readout("out", (last,))), steps)
+
+
+def affine(name, source, out, n):
+    rng = np.random.default_rng(0)
+    return Affine(name, (source,), dyadic(rng, out, n), dyadic(rng, out))
+
+
+def lif(source="in", name="l", **options):
+    return LIF(name, (source,), scalar(0.5), scalar(0.25), **({"reset": "zero", "reset_delay": False} | options))

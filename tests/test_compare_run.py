@@ -18,12 +18,10 @@ from converters import energy
 from experiments.compare import command, executors, run
 from experiments.compare.child import Task
 from experiments.compare.collect import collect
-from experiments.compare.executors import Cluster, parse_parameters
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.run import Entry
 from experiments.csv_files import read_csv
-from snn_anml.errors import UserError
 from tests.cli_helpers import contents, refused, snn_anml, write_yaml
 from tests.compare_helpers import COMPARISON, DEVICE, SETTINGS, without_report
 
@@ -221,6 +219,18 @@ def test_a_report_is_of_the_comparison_that_is_there(copied, plan, tmp_path):
     assert said == f"{tmp_path}/none holds no run of this comparison; run it first, without --report-only."
 
 
+def test_a_changed_configuration_is_refused(copied):
+    content = copy.deepcopy(COMPARISON)
+    content["settings"]["train"]["meta_steps"] = 21
+    before = contents(copied)
+    path = write_yaml(copied.parent / "plan.yaml", content)
+    assert refused("compare", path, "--out", copied) == (
+        f"{copied}/runs/spiking/seed-0 holds a run of another configuration (train.meta_steps: 20 there, 21 here); "
+        "choose another --out."
+    )
+    assert contents(copied) == before
+
+
 def test_a_table_without_rows_is_no_file(tmp_path, plan):
     assert collect(CompareFolder(tmp_path), read_comparison([plan])) == []
     assert contents(tmp_path) == {}
@@ -242,111 +252,7 @@ def test_a_device_of_the_users_stands_beside_the_others(copied):
         assert {row["arm"] for row in found} >= {"spiking"}, table
 
 
-# --- refused before anything runs
-
-
-def test_a_changed_configuration_is_refused(copied):
-    content = copy.deepcopy(COMPARISON)
-    content["settings"]["train"]["meta_steps"] = 21
-    before = contents(copied)
-    path = write_yaml(copied.parent / "plan.yaml", content)
-    assert refused("compare", path, "--out", copied) == (
-        f"{copied}/runs/spiking/seed-0 holds a run of another configuration (train.meta_steps: 20 there, 21 here); "
-        "choose another --out."
-    )
-    assert contents(copied) == before
-
-
-def test_an_arm_that_asks_for_too_much_is_named(tmp_path):
-    content = copy.deepcopy(COMPARISON)
-    content["arms"]["wide"] = {"settings": {"meta": {"classes": 60}}}
-    said = refused("compare", write_yaml(tmp_path / "plan.yaml", content), "--out", tmp_path / "out")
-    assert said.startswith("Arm wide: meta.classes = 60, but there are only 36 meta-training classes; lower it.")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--jobs", "0"], "--jobs = 0; it must be at least 1."),
-        (["--threads", "0"], "--threads = 0; it must be at least 1."),
-        (["--slurm", "partition=gpu"], "--slurm is for jobs on a cluster; give --executor submitit too."),
-        (["--executor", "submitit", "--slurm", "gpu"], "--slurm gpu; give KEY=VALUE, such as partition=gpu."),
-        (["--executor", "threads"], "executor = threads; it must be one of processes, submitit."),
-        (["--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_mistakes_in_options(plan, tmp_path, options, sentence):
-    assert refused("compare", plan, "--out", tmp_path / "out", *options).endswith(sentence)
-    assert not (tmp_path / "out").exists()
-
-
-def test_nothing_to_go_on_with(tmp_path):
-    assert refused("compare") == "FILE must be given, or --out with a comparison to go on with; --help says how."
-    assert refused("compare", "--out", tmp_path) == (
-        f"{tmp_path} holds no comparison to go on with; name a comparison file or configurations."
-    )
-
-
-def test_the_packages_of_the_report_are_missed_at_once(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
-    assert "The report needs packages that are not installed" in refused("compare", plan, "--out", tmp_path / "out")
-
-
-# --- as many at once as there is room for
-
-
-def test_runs_at_once(monkeypatch):
-    monkeypatch.setattr(command, "cores", lambda: 8)
-    assert command.Options().at_once(20) == 8
-    assert command.Options(threads=3).at_once(20) == 2
-    assert command.Options(threads=16).at_once(20) == 1
-    assert command.Options(jobs=3).at_once(20) == 3
-    assert command.Options(jobs=3).at_once(2) == 2
-    assert command.Options(device="cuda").at_once(20) == 1
-    assert command.Options(device="cuda", jobs=4).at_once(20) == 4
-    assert command.Options(executor="submitit").at_once(20) == 20
-    assert command.Options(executor="submitit", jobs=5).at_once(20) == 5
-    assert command.Options(executor="submitit").at_once(0) == 0
-
-
 # --- a cluster
-
-
-def test_parameters_of_a_cluster():
-    assert parse_parameters(["partition=gpu", "timeout_min=60", "mem_gb=8", "qos=a=b"]) == {
-        "slurm_partition": "gpu",
-        "timeout_min": 60,
-        "mem_gb": 8,
-        "slurm_qos": "a=b",
-    }
-
-
-def test_a_parameter_that_submitit_does_not_know(tmp_path):
-    pytest.importorskip("submitit", reason="the extra cluster is not installed")
-    with pytest.raises(UserError, match="--slurm slurm_colour: "):
-        Cluster(tmp_path, {"slurm_colour": "red"}, 1, "local")
-
-
-def test_a_job_that_the_cluster_refuses(tmp_path, monkeypatch):
-    submitit = pytest.importorskip("submitit", reason="the extra cluster is not installed")
-
-    def refuse(self, *given):
-        raise submitit.core.utils.FailedJobError("sbatch: error: invalid partition specified: any\nsbatch: error: ...")
-
-    cluster = Cluster(tmp_path, {}, 1, "local")
-    monkeypatch.setattr(submitit.AutoExecutor, "submit", refuse)
-    with pytest.raises(UserError, match=r"refuses the job \(sbatch: error: invalid partition specified: any\); mend"):
-        cluster.start(Task(str(tmp_path), "log", "cpu", 1, 1))
-
-
-def test_the_extra_for_clusters_is_named(plan, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    said = refused("compare", plan, "--out", tmp_path / "out", "--executor", "submitit")
-    assert said == (
-        "--executor submitit needs packages that are not installed; install them with: pip install 'snn-anml[cluster]'."
-    )
 
 
 @pytest.mark.slow

@@ -1,88 +1,41 @@
 """Omniglot: found, checked, decoded, cached, downloaded; every failure is one sentence with a remedy."""
 
-import hashlib
-import io
 import os
-import shutil
 import subprocess
 import sys
-import threading
 import time
-import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from snn_anml.data import DATASETS, fetch_dataset, load_dataset, omniglot
+from snn_anml.data import load_dataset, omniglot
 from snn_anml.data.archive import find_archive
 from snn_anml.data.cache import CacheWarning
-from snn_anml.data.omniglot import Half, fetch_omniglot, load_omniglot, where_omniglot
+from snn_anml.data.omniglot import load_omniglot
 from snn_anml.errors import UserError
-
-BACKGROUND, EVALUATION = "images_background", "images_evaluation"
-CHARACTERS = {
-    BACKGROUND: ["Greek/character01", "Greek/character02", "Latin/character01"],
-    EVALUATION: ["Ogham/character01"],
-}
-
-
-def picture(number, drawer, side=105):
-    """One drawing as 1-bit pixels, True = ink: a bar whose place tells the drawing."""
-    ink = np.zeros((side, side), bool)
-    ink[4 * number : 4 * number + 9, 10 : 30 + 3 * drawer] = True
-    return ink
-
-
-def png(ink):
-    buffer = io.BytesIO()
-    Image.fromarray(~ink).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def official_files(half):
-    """name -> content of a small half in the official layout."""
-    first = 1 if half == BACKGROUND else 1 + len(CHARACTERS[BACKGROUND])
-    return {
-        f"{half}/{character}/{number:04d}_{drawer:02d}.png": png(picture(number, drawer))
-        for number, character in enumerate(CHARACTERS[half], first)
-        for drawer in range(1, 21)
-    }
-
-
-def write_zip(folder, half, files):
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / f"{half}.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in files.items():
-            file.writestr(name, content)
-
-
-def write_tree(folder, _half, files):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+from tests.omniglot_helpers import (
+    BACKGROUND,
+    CHARACTERS,
+    EVALUATION,
+    isolate,
+    official_files,
+    picture,
+    png,
+    write_tree,
+    write_zip,
+    write_zips,
+)
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """Data and cache folders of this test alone, halves of 3 and 1 characters, and no way to the net."""
-    monkeypatch.setenv("SNN_ANML_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("SNN_ANML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(omniglot, "URL", "http://127.0.0.1:9/")  # the discard port: refused at once
-    halves = tuple(Half(name, len(CHARACTERS[name]), "0" * 32) for name in (BACKGROUND, EVALUATION))
-    monkeypatch.setattr(omniglot, "HALVES", halves)
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data" / "omniglot"
+    return isolate(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def zips(place):
-    for half in CHARACTERS:
-        write_zip(place, half, official_files(half))
+    write_zips(place)
     return place
 
 
@@ -246,94 +199,6 @@ def test_a_data_folder_that_is_not_there_is_named(monkeypatch):
 def test_no_pixels_are_not_a_picture():
     with pytest.raises(UserError, match="0 pixels"):
         load_omniglot(size=0)
-
-
-# Where it is looked for, and the download.
-
-
-def test_where_tells_the_folders_in_order(zips, tmp_path, monkeypatch):
-    cache = tmp_path / "cache" / "omniglot"
-    assert where_omniglot() == [(zips, True), (cache, False)]
-    assert DATASETS["omniglot"].found
-    shutil.copytree(zips, cache)
-    (zips / f"{EVALUATION}.zip").unlink()
-    assert where_omniglot() == [(zips, False), (cache, True)]
-    monkeypatch.delenv("SNN_ANML_DATA")
-    assert where_omniglot() == [(cache, True)]
-    assert fetch_omniglot() == cache
-    assert load_omniglot().classes == 4
-
-
-def test_nothing_is_downloaded_when_it_is_there(zips):
-    assert fetch_dataset("omniglot") == zips
-    assert fetch_dataset("glyphs") is None
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server on this machine with both zips, and their checksums as the published ones."""
-    folder = tmp_path / "server"
-    for half in CHARACTERS:
-        write_zip(folder, half, official_files(half))
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-        thread.start()
-        monkeypatch.setattr(omniglot, "URL", f"http://127.0.0.1:{running.server_address[1]}/")
-        sums = {half: hashlib.md5((folder / f"{half}.zip").read_bytes()).hexdigest() for half in CHARACTERS}
-        halves = tuple(Half(name, len(CHARACTERS[name]), sums[name]) for name in CHARACTERS)
-        monkeypatch.setattr(omniglot, "HALVES", halves)
-        yield folder
-        running.shutdown()
-        thread.join()
-
-
-def test_what_is_found_nowhere_is_downloaded(server, tmp_path, capfd):
-    assert not DATASETS["omniglot"].found
-    assert load_omniglot().classes == 4
-    assert DATASETS["omniglot"].found
-    assert sorted(path.name for path in (tmp_path / "cache" / "omniglot").iterdir()) == [
-        "images_background.zip",
-        "images_evaluation.zip",
-    ]
-    shown = capfd.readouterr()
-    assert "images_background.zip" in shown.err
-    assert not shown.out
-
-
-def test_an_interrupted_download_is_taken_up_again(server, tmp_path):
-    (server / f"{EVALUATION}.zip").rename(server / "hidden")
-    with pytest.raises(UserError, match=r"images_evaluation\.zip could not be downloaded .*404"):
-        fetch_omniglot()
-    (server / f"{BACKGROUND}.zip").unlink()
-    (server / "hidden").rename(server / f"{EVALUATION}.zip")
-    assert fetch_omniglot() == tmp_path / "cache" / "omniglot"
-    assert load_omniglot().classes == 4
-
-
-def test_a_download_with_another_checksum_is_refused(server, tmp_path):
-    with (server / f"{BACKGROUND}.zip").open("ab") as file:
-        file.write(b"!")
-    with pytest.raises(UserError, match="has another checksum than the published"):
-        load_omniglot()
-    assert not list((tmp_path / "cache" / "omniglot").iterdir())
-
-
-def test_without_a_connection_the_message_tells_where_to_put_the_file(tmp_path):
-    with pytest.raises(UserError, match=r"images_background\.zip could not be downloaded from http://127") as caught:
-        load_omniglot()
-    assert f"put the file into {tmp_path / 'cache' / 'omniglot'} yourself" in str(caught.value)
-
-
-def test_a_download_that_cannot_be_written_is_named(server, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("SNN_ANML_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"cannot be written .* set SNN_ANML_CACHE"):
-        load_omniglot()
 
 
 # The real data, where it is.
