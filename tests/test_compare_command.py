@@ -4,12 +4,13 @@ import copy
 import sys
 
 import pytest
+import torch
 
 from experiments.compare import command
 from experiments.compare.child import Task
 from experiments.compare.executors import Cluster, parse_parameters
 from snn_anml.errors import UserError
-from tests.cli_helpers import refused, write_yaml
+from tests.cli_helpers import contents, refused, write_yaml
 from tests.compare_helpers import COMPARISON
 
 for package in command.OF_REPORT:
@@ -40,6 +41,7 @@ def test_an_arm_that_asks_for_too_much_is_named(tmp_path):
         (["--executor", "submitit", "--slurm", "gpu"], "--slurm gpu; give KEY=VALUE, such as partition=gpu."),
         (["--executor", "threads"], "executor = threads; it must be one of processes, submitit."),
         (["--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),
+        (["--executor", "submitit", "--device", "tpu"], "Unknown device 'tpu'; use cpu or cuda."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -113,3 +115,30 @@ def test_the_extra_for_clusters_is_named(plan, tmp_path, monkeypatch):
     assert said == (
         "--executor submitit needs packages that are not installed; install them with: pip install 'snn-anml[cluster]'."
     )
+
+
+@pytest.mark.parametrize(("given", "gpus"), [((), 1), (("gpus_per_node=4",), 4)])
+def test_jobs_on_a_gpu_ask_for_one_and_the_machine_that_submits_needs_none(plan, tmp_path, monkeypatch, given, gpus):
+    asked = []
+
+    class Full:
+        def __init__(self, folder, parameters, threads):
+            asked.append(parameters)
+
+        def start(self, task):
+            raise UserError(f"No room for {task.device}.")
+
+    monkeypatch.setattr(command, "Cluster", Full)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    options = "--executor", "submitit", "--device", "cuda", "--slurm", "partition=gpu", *given
+    assert refused("compare", plan, "--out", tmp_path / "out", *options) == "No room for cuda."
+    assert asked == [{"slurm_partition": "gpu", "gpus_per_node": gpus}]
+
+
+def test_a_run_is_no_place_for_a_comparison(run, plan):
+    before = contents(run)
+    for options in ([], ["--report-only"]):
+        assert refused("compare", plan, "--out", run, *options) == (
+            f"{run} holds a run and no comparison; choose another --out."
+        )
+    assert contents(run) == before

@@ -154,7 +154,7 @@ def test_the_configurations_that_come_with_it_are_valid(path):
 
 
 def test_there_are_configurations_to_start_from():
-    assert {path.stem for path in CONFIGS} >= {"demo", "omniglot_spiking", "omniglot_conventional"}
+    assert {path.stem for path in CONFIGS} >= {"demo", "omniglot_spiking"}
 
 
 def written_and_read(config, path, extra=None):

@@ -24,7 +24,7 @@ from experiments.csv_files import read_csv
 from experiments.meters import NoMeterError, find_meter
 from experiments.run_data import load_data
 from experiments.run_folder import RunFolder, check_config, check_data, provenance, sole_writer
-from snn_anml.device import check_device
+from snn_anml.device import check_device, parse_device
 from snn_anml.errors import MissingExtraError, UserError
 
 OF_REPORT = ("matplotlib", "jinja2", "pandas", "tabulate")
@@ -56,6 +56,12 @@ class Options:
                 raise UserError(f"--{name} = {value}; it must be at least 1.")
         if self.parameters and self.executor != "submitit":
             raise UserError("--slurm is for jobs on a cluster; give --executor submitit too.")
+        parse_device(self.device)
+
+    @property
+    def here(self) -> str:
+        """The device that this machine must have: a cluster's jobs find theirs where they run."""
+        return self.device if self.executor == "processes" else "cpu"
 
     def at_once(self, jobs: int) -> int:
         """Of so many runs."""
@@ -92,6 +98,8 @@ def run_comparison(
     if any(find_spec(package) is None for package in OF_REPORT):
         raise MissingExtraError("The report", "report")  # now, and not after the training
     folder = CompareFolder(out or _default(configs))
+    if RunFolder(folder.path).config.exists():
+        raise UserError(f"{folder.path} holds a run and no comparison; choose another --out.")
     if not configs and not folder.comparison.exists():
         raise UserError(f"{folder.path} holds no comparison to go on with; name a comparison file or configurations.")
     comparison = read_comparison(configs or [folder.comparison], seeds)
@@ -101,7 +109,7 @@ def run_comparison(
         return _report(folder, comparison, console)
     with sole_writer(RunFolder(folder.path)):
         executor = _executor(folder, options)
-        data_hash = _check(folder, comparison, options.device)
+        data_hash = _check(folder, comparison, options.here)
         write_comparison_file(folder.comparison, comparison, provenance(data_hash))
         left = [job for job in comparison.jobs if next_stage(*_place(folder, comparison, job))]
         at_once = options.at_once(len(left))
@@ -136,7 +144,8 @@ def _default(configs: Sequence[Path]) -> Path:
 def _executor(folder: CompareFolder, options: Options) -> Executor:
     if options.executor == "processes":
         return Processes()
-    return Cluster(folder.cluster, parse_parameters(options.parameters), options.threads)
+    gpus = {} if options.device == "cpu" else {"gpus_per_node": 1}
+    return Cluster(folder.cluster, gpus | parse_parameters(options.parameters), options.threads)
 
 
 def _place(folder: CompareFolder, comparison: Comparison, job: Job) -> tuple[Job, RunFolder, tuple[int, ...]]:
