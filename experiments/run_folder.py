@@ -136,14 +136,20 @@ def training_hash(config: RunConfig, data_hash: str) -> str:
 
 
 def git_commit() -> str:
-    """The commit of the source tree that is running, `unknown` outside of one; `+changes` where it was edited."""
-    here = Path(__file__).parent
+    """The commit of the source tree that is running, `+changes` where it was edited; `unknown` outside of one, as where
+    the package is installed beside the code of another project."""
+    here = Path(__file__)
+    tracked, head, edited = (
+        ["ls-files", "--error-unmatch", here.name],
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no"],
+    )
     try:
-        commit, status = (
+        _, commit, status = (
             subprocess.run(
-                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+                ["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=True, timeout=10
             ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for arguments in (tracked, head, edited)
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -34,6 +34,8 @@ def test_a_network_is_never_tested_against_itself(results):
     found = family(twin_first, "strict")
     assert found
     assert all(one.first != one.second for one in found)
+    pairs = [frozenset((one.first.label, one.second.label, one.head)) for one in found]
+    assert len(set(pairs)) == len(pairs)  # nor twice against another
 
 
 def test_few_comparisons_are_fixed_beforehand_and_corrected_among_themselves(results):
@@ -118,5 +120,34 @@ def test_networks_that_differ_do_not_make_a_claim_on_training(results):
     twin = 0.7 + rng.normal(0, 0.01, (3, 10))
     spiking = twin + np.array([[0.09], [0.05], [-0.01]]) + rng.normal(0, 0.002, (3, 10))
     (one,) = family(of_two(results, spiking, twin), "strict")
-    assert one.wilcoxon_holm < 0.01 < 0.05 < one.seeds_holm
+    assert one.wilcoxon_holm < 0.01 < 0.05 < one.p
     assert one.verdict is Verdict.UNDECIDED
+
+
+def test_beyond_the_margin_is_said_of_a_shown_difference_alone(results):
+    rng = np.random.default_rng(8)
+    twin = 0.7 + rng.normal(0, 0.001, (3, 4))
+    (one,) = family(of_two(results, twin - 0.05 + np.array([[0.004], [0], [-0.004]]), twin), "strict")
+    assert (one.verdict, one.equivalence(0.02)) == (Verdict.BELOW, Equivalence.OUTSIDE)
+    unsure = replace(one, p=0.2)
+    assert unsure.verdict not in (Verdict.ABOVE, Verdict.BELOW)
+    assert unsure.equivalence(0.02) is Equivalence.NOT_SHOWN
+
+
+def test_every_verdict_of_a_table_is_corrected_for_all_of_them(results):
+    """Over seeds where there are several, over pairs where there is one: one family."""
+    rng = np.random.default_rng(9)
+    twin = 0.7 + rng.normal(0, 0.001, (3, 6))
+    unlike = np.array([[0.09], [0.05], [-0.02]])
+    spiking = {f"head {i}": twin + unlike for i in range(3)} | {"one": twin[:1] + rng.uniform(0.01, 0.02, 6)}
+    frames = [
+        of_two(results, values, twin[: len(values)]).tables["accuracy"].assign(head=head)
+        for head, values in spiking.items()
+    ]
+    both = replace(results, arms=(results.main, results.twin), tables={"accuracy": pd.concat(frames)})
+    found = {one.head: one for one in family(both, "strict")}
+    alone = found["one"]
+    assert alone.seeds_p is None
+    assert alone.wilcoxon == 2**-5 < 0.05
+    assert alone.p == 4 * 2**-5
+    assert alone.verdict is Verdict.UNDECIDED

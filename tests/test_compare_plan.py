@@ -150,6 +150,9 @@ def test_what_is_written_is_read_as_the_same(file, tmp_path):
     path = tmp_path / "out" / "comparison.yaml"
     write_comparison_file(path, found, {"git_commit": "abc"})
     assert read_comparison([path]) == found
+    of_runs = read_comparison([CONFIGS / "demo.yaml"])
+    write_comparison_file(tmp_path / "runs.yaml", of_runs, {})
+    assert read_comparison([tmp_path / "runs.yaml"]) == of_runs
     written = yaml.safe_load(path.read_text())
     assert written["provenance"] == {"git_commit": "abc"}
     every = to_plain(found.arms[0].config)  # so that it stays the same whatever the defaults become

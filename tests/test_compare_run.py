@@ -241,10 +241,14 @@ def test_a_device_of_the_users_stands_beside_the_others(copied):
     try:
         said = refused("compare", path, "--out", copied)
         counted = copied / "runs" / "spiking" / "seed-0" / "energy.csv"
-        assert said.startswith(f"{counted} was written without the device mine of this source; delete it")
+        without = f"{counted} was written without the device mine of this source and these prices; delete it, and the"
+        assert said.startswith(without)
         for arm in ("spiking", "twin"):
             (copied / "runs" / arm / "seed-0" / "energy.csv").unlink()
         assert snn_anml("compare", path, "--out", copied).code == 0
+        energy.DEVICES.pop("mine")
+        write_yaml(path, {**COMPARISON, "devices": {"mine": DEVICE | {"accumulate": 2e-12}}})
+        assert refused("compare", path, "--out", copied).startswith(without)
     finally:
         energy.DEVICES.pop("mine", None)
     for table in ("energy", "learning", "sensitivity", "break_even"):

@@ -16,6 +16,7 @@ from converters.graph import (
     Gate,
     Graph,
     Input,
+    Integrator,
     MaxPool2d,
     Quantize,
     Readout,
@@ -164,6 +165,18 @@ def test_a_head_that_is_read_out_without_a_membrane():
         for accounting, passes in (("exact", exact), ("lemaire", 4)):
             row = rows_of(graph, recording, accounting)["head"]
             assert row.reads["currents"] == row.writes["currents"] == touched + passes * 5
+
+
+def test_decays_of_a_filter_are_read_one_a_neuron_and_step():
+    rng = np.random.default_rng(6)
+    nodes = (
+        Input("input", (), (6,), "rate"),
+        Integrator("filter", ("input",), rng.random(6).astype(np.float32)),
+        Readout("y", ("filter",)),
+    )
+    graph = Graph(nodes, 5)
+    row = rows_of(graph, recording_of(graph, 1, rng))["filter"]
+    assert (row.reads["weights"], row.words["weights"]) == (5 * 6, 6)
 
 
 def test_rounded_gates_that_change_and_currents_that_do_not():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,12 +116,15 @@ def test_totals_by_hand(frozen):
     of = {part: sum(inference.of_part(part).per_sample(name)[0] for name in names) for part in inference.parts}
     train = TrainConfig(warm_steps=5, warm_batch=7, meta_steps=3, freeze_nm=frozen)
     meta = MetaConfig(trajectories=2, classes=3, shots=4, queries=2)
-    counts = count(inference, train, meta, features=WIDTH, classes=CLASSES, parameters=100)
+    counts = count(inference, train, meta, features=WIDTH, classes=CLASSES, parameters=100, head=40)
     drawings = 5 * 7 + 3 * 2 * 18
     assert (counts.steps, counts.drawings) == (8, drawings)
     assert counts.network == drawings * (3 * of["pln"] + (1 if frozen else 3) * of["nm"])
     assert counts.inner == 5 * 7 * 3 * WIDTH * CLASSES + 6 * inner_operations(meta, WIDTH, CLASSES)
-    assert counts.optimiser == 8 * 21 * 100
+    assert counts.optimiser == 21 * (5 * 100 + 3 * 60)  # a trajectory's own layer is not the learned one
+    learned = replace(meta, head="meta")
+    whole = count(inference, train, learned, features=WIDTH, classes=CLASSES, parameters=100, head=40)
+    assert whole.optimiser == 21 * 8 * 100
     rows = csv_rows(counts, 12.5)
     assert all(tuple(row) == CSV_COLUMNS for row in rows)
     assert [row["device"] for row in rows] == ["gpu", "cpu", "arm"]
@@ -135,7 +139,7 @@ def test_mistakes_are_named():
     rng = np.random.default_rng(0)
     graph = anml_like(rng)
     inference = count_inference(graph, recording_of(graph, 1, rng))
-    counts = count(inference, TrainConfig(meta_steps=0), whole, features=WIDTH, classes=CLASSES, parameters=1)
+    counts = count(inference, TrainConfig(meta_steps=0), whole, features=WIDTH, classes=CLASSES, parameters=1, head=1)
     assert counts.inner == 1000 * 84 * 3 * WIDTH * CLASSES
     with pytest.raises(UserError, match="loihi skips zeros"):
         joules(counts, "loihi")

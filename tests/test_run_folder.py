@@ -74,6 +74,15 @@ def test_the_commit_is_that_of_git_and_says_when_the_tree_was_edited(monkeypatch
     assert git_commit() == "0123abcd+changes"
 
 
+def test_installed_beside_another_project_the_commit_is_unknown(tmp_path, monkeypatch):
+    """As in the ignored .venv of a repository, whose commit says nothing of this package."""
+    author = "-c", "user.name=name", "-c", "user.email=mail"
+    for command in (["init", "-q"], [*author, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "run_folder.py"))
+    assert git_commit() == "unknown"
+
+
 def test_without_git_the_commit_is_unknown(monkeypatch):
     def absent(*_, **__):
         raise FileNotFoundError("git")

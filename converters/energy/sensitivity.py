@@ -142,6 +142,11 @@ class Sensitivity:
         return self.rows[-1]
 
 
+def constant_values(device: Device) -> dict[str, float]:
+    """The constants of a device by the names that bills have them under (`loihi: neuron update`), J."""
+    return {_name(device.name, name): max(parts.values()) for name, parts in constants(device).items()}
+
+
 def bill(result: Estimate | MemoryEstimate) -> Bill:
     """An estimate, by constant: what is left of it where all other constants are zero."""
     if isinstance(result, Estimate):
@@ -149,13 +154,13 @@ def bill(result: Estimate | MemoryEstimate) -> Bill:
         joules = {
             name: estimate(result.counts, one, **again).joules for name, one in _one_by_one(result.device).items()
         }
-        return Bill(result.device.name, _values(result.device), joules)
+        return Bill(result.device.name, constant_values(result.device), joules)
     joules = {_name(result.curve.name, size): share for size, share in access_shares(result).items()}
     for device, price in ((result.device, arithmetic_joules), (ADDRESSING, addressing_joules)):
         for name, one in _one_by_one(device).items():
             joules[name] = joules.get(name, 0.0) + sum(price(row, one) for row in result.traffic)
     accesses = {_name(result.curve.name, size): price for size, price in result.curve.constants.items()}
-    return Bill(result.name, accesses | _values(result.device) | _values(ADDRESSING), joules)
+    return Bill(result.name, accesses | constant_values(result.device) | constant_values(ADDRESSING), joules)
 
 
 def sensitivity(first: Bill, second: Bill, ranges: Mapping[str, Range] = RANGES) -> Sensitivity:
@@ -234,10 +239,6 @@ def _extremes(energies: np.ndarray) -> tuple[float, float]:
 
 def _name(table: str, constant: str) -> str:
     return f"{table}: {constant}"
-
-
-def _values(device: Device) -> dict[str, float]:
-    return {_name(device.name, name): max(parts.values()) for name, parts in constants(device).items()}
 
 
 def _one_by_one(device: Device) -> dict[str, Device]:

@@ -318,7 +318,7 @@ def _neurons(place: _Place, ledger: _Ledger, lemaire: bool) -> None:
         ledger.compute("macs", updates)
     elif held:
         ledger.compute("accumulates", updates)
-    each = [array for array in (node.beta, getattr(node, "threshold", node.beta[()])) if array.size > 1]
+    each = [array for array in (node.beta, getattr(node, "threshold", None)) if array is not None and array.size > 1]
     if each:
         ledger.access("weights", len(each) * n, reads=len(each) * updates)
     if isinstance(node, LIF):

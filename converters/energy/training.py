@@ -1,6 +1,6 @@
 """Modelled joules of meta-training on a conventional processor, which skips no zero.
 
-    E = e * (warm_steps * B * 3 (n + F K) + meta_steps * M * (3 N n + inner) + (warm_steps + meta_steps) * 21 P)
+    E = e * (warm_steps * B * 3 (n + F K) + meta_steps * M * (3 N n + inner) + 21 (warm_steps * P + meta_steps * Q))
 
     e   J per operation of the device
     n   operations of one inference without its output layer: every connection at every evaluation (over all T steps),
@@ -9,8 +9,9 @@
         forward only.
     B, M, N   drawings of a warm step; trajectories of a meta-step; drawings of a trajectory, S of them learned from
     F, K, C   features; meta-training classes; outputs of the inner loop's head (K for `meta.head: meta`)
-    P   weights that the outer loop trains; 21 operations of Adam for each: 5 for the moments, 16 for the change, of
-        which 13 are a root and a division (`converters.energy.learning.FUNCTION_MACS`)
+    P, Q   weights that the outer loop trains, and those of them that a meta-step trains: all but the output layer where
+        trajectories have one of their own (`meta.head: zero` or `drawn`); 21 operations of Adam for each: 5 for the
+        moments, 16 for the change, of which 13 are a root and a division (`converters.energy.learning.FUNCTION_MACS`)
     inner, by learner and order of gradient (unit-sgd as sgd):
         sgd, second    3 S N F (the Gram matrix and its gradients) + 3 S N C + 2 S^2 C (the recursion, and back)
         sgd, first     2 S N F + 2 S N C + S^2 C
@@ -93,7 +94,7 @@ def inner_operations(meta: MetaConfig, features: int, classes: int) -> int:
 
 
 def count(
-    inference: Counts, train: TrainConfig, meta: MetaConfig, *, features: int, classes: int, parameters: int
+    inference: Counts, train: TrainConfig, meta: MetaConfig, *, features: int, classes: int, parameters: int, head: int
 ) -> TrainingCounts:
     """Operations of meta-training.
 
@@ -104,6 +105,7 @@ def count(
         features: F.
         classes: K, meta-training classes.
         parameters: P, weights that are trained.
+        head: of these, the weights of the output layer.
 
     Raises:
         UserError: an inner loop that changes the whole prediction network.
@@ -119,7 +121,7 @@ def count(
         drawings,
         drawings * a_drawing,
         warm * PASSES * features * classes + inner,
-        steps * ADAM * parameters,
+        ADAM * (steps * parameters - train.meta_steps * (head if meta.head in ("zero", "drawn") else 0)),
     )
 
 

@@ -50,7 +50,8 @@ class Comparison:
         wilcoxon_holm: the first, corrected for the family.
         mann_whitney_holm: the second, corrected for the family.
         seeds_p: p-value of Student's t-test over seeds; None with one seed.
-        seeds_holm: the same, corrected for the family.
+        p: of the test that the verdict rests on, corrected for the family: over seeds where there are several, since
+            draws of one seed share a network, else over pairs.
         family: number of comparisons corrected for.
     """
 
@@ -65,20 +66,14 @@ class Comparison:
     mann_whitney: float
     wilcoxon_holm: float
     mann_whitney_holm: float
-    seeds_p: float | None = None
-    seeds_holm: float | None = None
+    seeds_p: float | None
+    p: float
     family: int = 1
-
-    @property
-    def p(self) -> float:
-        """Corrected p-value of the test that the verdict rests on: over seeds where there are several, since draws of
-        one seed share a network, else over pairs."""
-        return self.wilcoxon_holm if self.seeds_holm is None else self.seeds_holm
 
     @property
     def too_few(self) -> bool:
         """Whether the signed-rank test that the verdict rests on could not reach the level, whatever the pairs show."""
-        return self.seeds_holm is None and statistics.smallest_p(self.difference.values) * self.family > LEVEL
+        return self.seeds_p is None and statistics.smallest_p(self.difference.values) * self.family > LEVEL
 
     @property
     def verdict(self) -> Verdict:
@@ -97,8 +92,9 @@ class Comparison:
         return Verdict.UNDECIDED if min(self.p, self.wilcoxon_holm) <= LEVEL else Verdict.NOT_SHOWN
 
     def equivalence(self, margin: float) -> Equivalence:
-        """Whether both intervals lie inside the margin, or both outside; never said with one seed, nor where all seeds
-        agree to the last digit, which is chance."""
+        """Whether both intervals lie inside the margin, each of 95 % and not corrected for other comparisons; or both
+        outside, of a difference that the corrected test shows. Never said with one seed, nor where all seeds agree to
+        the last digit, which is chance."""
         intervals = (self.difference.bounds, self.seed_interval)
         if self.seed_interval is None:
             return Equivalence.ONE_SEED
@@ -108,6 +104,7 @@ class Comparison:
             return Equivalence.WITHIN
         ends = [end for i in intervals for end in i or ()]
         outside = all(end <= -margin for end in ends) or all(end >= margin for end in ends)
+        outside &= self.verdict in (Verdict.ABOVE, Verdict.BELOW)
         return Equivalence.OUTSIDE if outside else Equivalence.NOT_SHOWN
 
 
@@ -133,23 +130,17 @@ def compare(results: Results, first: Arm, second: Arm, protocol: str, head: str,
     p, u = statistics.wilcoxon(pairs["difference"].to_numpy()), statistics.mann_whitney(a, b)
     interval, seeds = statistics.bootstrap(by_seed), statistics.over_seeds(by_seed)
     t = statistics.t_test(by_seed)
-    return Comparison(protocol, head, classes, first, second, interval, seeds, p, u, p, u, t, t)
+    return Comparison(protocol, head, classes, first, second, interval, seeds, p, u, p, u, t, p if t is None else t)
 
 
 def corrected(family: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons, with p-values corrected for all of them (Holm)."""
     paired = statistics.holm([one.wilcoxon for one in family])
     unpaired = statistics.holm([one.mann_whitney for one in family])
-    over_seeds = statistics.holm([1.0 if one.seeds_p is None else one.seeds_p for one in family])
+    decisive = statistics.holm([one.wilcoxon if one.seeds_p is None else one.seeds_p for one in family])
     return [
-        replace(
-            one,
-            wilcoxon_holm=p,
-            mann_whitney_holm=u,
-            seeds_holm=None if one.seeds_p is None else t,
-            family=len(family),
-        )
-        for one, p, u, t in zip(family, paired, unpaired, over_seeds, strict=True)
+        replace(one, wilcoxon_holm=w, mann_whitney_holm=u, p=p, family=len(family))
+        for one, w, u, p in zip(family, paired, unpaired, decisive, strict=True)
     ]
 
 
@@ -167,7 +158,7 @@ def family(results: Results, protocol: str) -> list[Comparison]:
     twin; a quantised form of the first arm against the same of the twin."""
     main, twin = results.main, results.twin
     pairs = [(main, other) for other in results.arms if other != main]
-    if twin is not None:
+    if twin is not None and twin.name != main.name:
         pairs += [(other, twin) for other in results.arms if other.name not in (main.name, twin.name)]
     pairs += [(a, b) for a in results.arms for b in results.arms if _same_few_bits(a, b, main, twin)]
     return _family(results, protocol, results.seen("accuracy", "head"), pairs)

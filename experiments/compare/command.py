@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from converters.energy.sensitivity import constant_values
 from experiments import pipeline
 from experiments.compare.child import Task
 from experiments.compare.collect import collect
@@ -19,6 +20,7 @@ from experiments.compare.folder import CompareFolder
 from experiments.compare.plan import Comparison, Job
 from experiments.compare.plan_file import read_comparison, write_comparison_file
 from experiments.compare.run import Entry, Failure, run_all
+from experiments.compare.shares import read_bills
 from experiments.compare.work import measure, next_stage
 from experiments.csv_files import read_csv
 from experiments.meters import NoMeterError, find_meter
@@ -170,12 +172,16 @@ def _check(folder: CompareFolder, comparison: Comparison, device: str) -> str:
 
 
 def _check_devices(run: RunFolder, comparison: Comparison) -> None:
-    priced = {row["device"]: row["source"] for row in read_csv(run.energy)}
+    sources = {row["device"]: row["source"] for row in read_csv(run.energy)}
+    if not sources:
+        return
+    bills = read_bills(run)
     for device in comparison.devices:
-        if priced and priced.get(device.name) != device.source:
+        bill = bills.get(device.name)
+        if sources.get(device.name) != device.source or bill is None or bill.values != constant_values(device):
             raise UserError(
-                f"{run.energy} was written without the device {device.name} of this source; delete it, and the same "
-                "command counts that run again."
+                f"{run.energy} was written without the device {device.name} of this source and these prices; delete "
+                "it, and the same command counts that run again."
             )
 
 

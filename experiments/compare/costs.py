@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 import converters
 from converters import energy
 from converters.energy import head_counts, learning, memory, training
@@ -90,7 +92,7 @@ def _learning_rows(
     classes = data.split.meta_test[:CLASSES_LEARNED]
     features, _ = extract_features(load(folder.path), data.images.cpu(), classes, config.seed)
     learned_from = features[:, : config.meta_test.shots].numpy()
-    outputs = config.meta_test.milestones[-1]  # one for every class to come, as in the meta-test
+    outputs = len(data.split.meta_test)  # one for every class to come, as in the meta-test
     for head in config.meta_test.heads:
         for known in known_classes(config):
             of_head = head_counts.count(head, learned_from, known=known, outputs=outputs)
@@ -108,6 +110,11 @@ def _training_rows(config: RunConfig, folder: RunFolder, counts: energy.Counts) 
         config.meta,
         features=learner.model.feature_count,
         classes=learner.model.classes,
-        parameters=sum(p.numel() for p in learner.parameters() if p.requires_grad),
+        parameters=_trained(learner),
+        head=_trained(learner.model.head),
     )
     return training.csv_rows(of_training, seconds_of_training(folder))
+
+
+def _trained(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -62,11 +62,12 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`less` or `more` where neither a constant in its range nor a seed turns it round, and where it is no bound
-        that lies on the wrong side for that; else `undecided`."""
-        if max(self.high, self.seed_high) < 1 and self.bound != "lower":
+        """`less` or `more` where constants in their ranges and the seed that differs most do not turn it round, both
+        at once (a seed's range taken for as wide as that of the mean, in proportion), and where it is no bound that
+        lies on the wrong side for that; else `undecided`."""
+        if self.high * self.seed_high < self.value and self.bound != "lower":
             return "less"
-        if min(self.low, self.seed_low) > 1 and self.bound != "upper":
+        if self.low * self.seed_low > self.value and self.bound != "upper":
             return "more"
         return "undecided"
 

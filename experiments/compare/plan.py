@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -94,7 +94,7 @@ class Comparison:
         reference: name of the arm that is the conventional twin, whose quantised forms are comparators too; or None.
         arms: in the order shown.
         sweeps: in the order shown.
-        settings: of all arms, nested, with those that nothing was said of.
+        settings: of all arms, nested, with those that nothing was said of; `arms` hold what follows from them.
         devices: whose prices stand beside those of `converters.energy.DEVICES`.
 
     Raises:
@@ -106,7 +106,7 @@ class Comparison:
     reference: str | None
     arms: tuple[Arm, ...]
     sweeps: tuple[Sweep, ...]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(compare=False)
     devices: tuple[Device, ...] = ()
 
     def __post_init__(self) -> None:

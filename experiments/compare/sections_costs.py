@@ -42,11 +42,11 @@ DEFINITION = (
     f"{MODELLED} Every device, its source and what it leaves out stand in the last table of this section. "
     f"{ARITHMETIC}: adders and multipliers alone, every arm in its own number format. {MEMORY_AWARE}: after Lemaire et "
     "al. 2022, with memories as large as the network needs, accesses counted one by one (memory-exact); with the "
-    "article's own formulas it is memory-lemaire. Encoding a picture in spikes is not counted; a first layer that "
-    "takes the picture as currents is. The network of every joule ends in the linear head that is exported. "
-    "Quantised forms, of the twin (int8, and as many bits as the steps of the spiking network can tell apart) and of "
-    "the first arm (int8), have the accuracy measured in that form, but for membranes and the head gaussian, which "
-    "stay float32. "
+    "article's own formulas it is memory-lemaire. A picture that the network encodes as spikes costs a neuron update "
+    "for each value and step, and one that enters as currents its multiply-accumulates. The network of every joule "
+    "ends in the linear head that is exported. Quantised forms, of the twin (int8, and as many bits as the steps of "
+    "the spiking network can tell apart) and of the first arm (int8), have the accuracy measured in that form, but for "
+    "membranes and the head gaussian, which stay float32. "
     "Membranes need more bits than weights: an energy of spiking integers is a lower bound, and the rows that end in "
     "int32, as if everything had 32 bits, are an upper one."
 )
@@ -112,7 +112,7 @@ def learning(results: Results, keep: Keep, folder: Path) -> Section:
 
 LEARNING = (
     "One new class: the features of its drawings, the forward pass and the update of the head, its optimiser's state, "
-    "and reads and writes of its memory (KiB on the first device shown: a chip reads fewer, for what is silent). "
+    "and reads and writes of its memory (KiB on the first device shown; one that skips no zero reads more). "
     "Seconds of meta-training passed on the machine that trained, whatever the device of the row."
 )
 

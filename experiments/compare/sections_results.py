@@ -153,5 +153,6 @@ TESTS = (
     "Mann-Whitney: all values against all, as in the ANML paper; it ignores the pairing. Both two-sided, "
     "corrected by Holm for all comparisons of a table. A verdict needs the corrected seeds p (with one seed the "
     "Wilcoxon p) at most 0.05 and both intervals on one side of zero. To be within a margin of the twin means "
-    "that both intervals lie inside it; a difference that is not shown is no such claim."
+    "that both intervals lie inside it, each of 95 % and not corrected for the others; a difference that is not shown "
+    "is no such claim."
 )

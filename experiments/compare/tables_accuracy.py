@@ -87,10 +87,10 @@ def differences(comparisons: Sequence[Comparison], name: str, title: str, margin
     for one in comparisons:
         near = {} if margin is None else {"within_margin": one.equivalence(margin).value}
         what, *numbers = _difference(one)
-        test = "Wilcoxon" if one.seeds_holm is None else "seeds"
+        test = "Wilcoxon" if one.seeds_p is None else "seeds"
         cells.append((one.first.label, one.second.label, one.head, what, *near.values(), *numbers, _p(one.p), test))
         values.append(_values(one) | {"margin": margin} | near)
-    within = () if margin is None else (f"within {100 * margin:g} points",)
+    within = () if margin is None else (f"within {100 * margin:g} points, uncorrected",)
     if comparisons:
         title += f", after {comparisons[0].classes:,} classes (Holm over {comparisons[0].family} comparisons)"
     columns = ("arm", "against", "head", "verdict", *within, "difference (points)", "over seeds", "p (Holm)", "of test")
@@ -101,7 +101,8 @@ def tests(comparisons: Sequence[Comparison], protocol: str) -> ResultTable:
     """Every comparison of a family, with what it says."""
     cells = []
     for one in comparisons:
-        p = (DASH if p is None else _p(p) for p in (one.wilcoxon_holm, one.mann_whitney_holm, one.seeds_holm))
+        over_seeds = None if one.seeds_p is None else one.p
+        p = (DASH if p is None else _p(p) for p in (one.wilcoxon_holm, one.mann_whitney_holm, over_seeds))
         cells.append((one.head, one.first.label, one.second.label, *_difference(one), *p))
     after = f" after {comparisons[0].classes:,} classes" if comparisons else ""
     title = f"Tests between arms{after}, protocol {protocol} (Holm over all {len(comparisons)} of the table)"
@@ -144,7 +145,7 @@ def _values(one: Comparison) -> dict[str, float | str | None]:
         "mann_whitney_p": one.mann_whitney,
         "mann_whitney_p_holm": one.mann_whitney_holm,
         "seeds_p": one.seeds_p,
-        "seeds_p_holm": one.seeds_holm,
+        "seeds_p_holm": None if one.seeds_p is None else one.p,
         "comparisons": one.family,
         "verdict": one.verdict.value,
     }
