@@ -149,7 +149,8 @@ def compare(recording: Recording, reference: Recording, labels: Any = None) -> F
         labels: (B,) int, the right classes, for the accuracies; optional.
 
     Raises:
-        UserError: recordings of different layers or shapes, or another number of labels than of samples.
+        UserError: recordings of different layers or shapes, values that are no finite numbers, or another number of
+            labels than of samples.
     """
     if recording.spikes.keys() != reference.spikes.keys():
         raise UserError(
@@ -157,6 +158,8 @@ def compare(recording: Recording, reference: Recording, labels: Any = None) -> F
             f"{sorted(reference.spikes)}."
         )
     _check("output", recording.output, reference.output)
+    _check_finite("output", recording.output, recording.backend)
+    _check_finite("output", reference.output, reference.backend)
     layers = {name: _compare_layer(name, recording, reference) for name in reference.spikes}
     predicted, expected = recording.output.argmax(axis=1), reference.output.argmax(axis=1)
     accuracy = reference_accuracy = None
@@ -185,6 +188,8 @@ def _compare_layer(name: str, recording: Recording, reference: Recording) -> Lay
     membrane, expected_membrane = recording.membrane[name], reference.membrane[name]
     _check(f"spikes of {name}", spikes, expected)
     _check(f"membrane of {name}", membrane, expected_membrane)
+    _check_finite(f"membrane of {name}", membrane, recording.backend)
+    _check_finite(f"membrane of {name}", expected_membrane, reference.backend)
     differs = spikes != expected
     mismatches = int(np.count_nonzero(differs))
     first = None
@@ -220,3 +225,13 @@ def _max_difference(a: np.ndarray, b: np.ndarray) -> float:
 def _check(what: str, a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise UserError(f"The {what} has shape {a.shape}, but the reference has {b.shape}; compare like with like.")
+
+
+def _check_finite(what: str, values: np.ndarray, backend: str) -> None:
+    """NaN equals nothing and never spikes, so that it would pass for an agreement."""
+    for sample, each in enumerate(values):
+        if not np.isfinite(each).all():
+            raise UserError(
+                f"The {what} on {backend} is NaN or infinite for sample {sample}: the network overflows float32 there, "
+                "and nothing can be compared; lower its weights or inputs."
+            )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from converters.fidelity import Fidelity, compare
 from converters.gates import lower_gates
 from converters.graph import LIF, Gate, Graph
@@ -73,9 +75,15 @@ def _with_thresholds(graph: Graph, inputs: Inputs, seed: int) -> Recording:
     for i, one in enumerate(lowered.graphs):
         part = Interpreter(one).run(encoded[:, i : i + 1])
         membrane = {
-            neuron.name: part.membrane[neuron.name] * (neuron.threshold / raised.threshold)
+            neuron.name: part.membrane[neuron.name] * _ratio(neuron.threshold, raised.threshold)
             for neuron, raised in ((n, one[n.name]) for n in graph.of_type(LIF))
             if isinstance(neuron, LIF) and isinstance(raised, LIF)
         }
         parts.append(replace(part, membrane=membrane))
     return join(parts)
+
+
+def _ratio(threshold: np.ndarray, raised: np.ndarray) -> np.ndarray:
+    """threshold / raised; 1 where both are zero, which no gate changes."""
+    ones = np.ones(np.broadcast_shapes(threshold.shape, raised.shape), np.float32)
+    return np.divide(threshold, raised, out=ones, where=raised != 0)

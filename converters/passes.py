@@ -15,6 +15,9 @@ from snn_anml.errors import UserError
 SIGNIFICAND_BITS = 24
 """Of a float32: every integer up to 2^24 is exact."""
 
+COARSE = 0.01
+"""Weights that would move by more than this share of themselves are not put on a grid: that is another network."""
+
 
 class Snapped(NamedTuple):
     """A graph with snapped weights, the names of the synapses whose sums are now exact, and of those left alone."""
@@ -32,10 +35,11 @@ def snap(graph: Graph, input_bits: int) -> Snapped:
     2^-q with (sum of |weights| + |bias|) 2^(p + q) <= 2^24, no partial sum is ever rounded, in whatever order. All
     that is left of a LIF network are operations on single numbers, which IEEE 754 fixes; so every simulator gets the
     same spikes by construction and not by luck. Each output gets its own q, the largest that fits: weights move by
-    at most 2^-(q + 1), about the rounding of a float32 sum.
+    at most 2^-(q + 1), which for spikes is about the rounding of a float32 sum, for inputs of p bits 2^p times that.
 
     Synapses fed by a spiking layer, by the input, by maxima of such, or by a `Quantize` whose values are such multiples
-    are snapped. Others (fed by a ReLU or an average) are left as they are.
+    are snapped. Others (fed by a ReLU or an average) are left as they are, and so are those that would change by more
+    than `COARSE` of the weights and bias of an output: inputs of many bits leave few to the weights of wide layers.
 
     Args:
         graph: the network.
@@ -47,9 +51,12 @@ def snap(graph: Graph, input_bits: int) -> Snapped:
     for node in graph.nodes:
         if isinstance(node, SYNAPSES):
             bits = _fraction_bits(graph, graph[node.inputs[0]], input_bits)
-            (inexact if bits is None else exact).append(node.name)
-            if bits is not None:
-                node = _snap_node(node, bits)
+            snapped = None if bits is None else _snap_node(node, bits)
+            if snapped is None or _change(node, snapped) > COARSE:
+                inexact.append(node.name)
+            else:
+                exact.append(node.name)
+                node = snapped
         nodes.append(node)
     return Snapped(Graph(tuple(nodes), graph.steps), tuple(exact), tuple(inexact))
 
@@ -128,3 +135,13 @@ def _snap_node(node: Conv2d | Affine, input_bits: int) -> Conv2d | Affine:
         bits[over] -= 1
     weight = (snapped / scale[:, None]).reshape(weight.shape).astype(np.float32)
     return replace(node, weight=weight, bias=(offset / scale).astype(np.float32))
+
+
+def _change(node: Conv2d | Affine, snapped: Conv2d | Affine) -> float:
+    """Largest change of what an output sums, relative to it: |x' - x| / |x|, x its weights and its bias."""
+    before, after = (
+        np.column_stack([one.weight.reshape(len(one.weight), -1), one.bias]).astype(np.float64)
+        for one in (node, snapped)
+    )
+    norm, change = np.linalg.norm(before, axis=1), np.linalg.norm(after - before, axis=1)
+    return float(np.max(change[norm > 0] / norm[norm > 0], initial=0.0))

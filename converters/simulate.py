@@ -142,6 +142,8 @@ def _encode_array(graph: Graph, inputs: np.ndarray | torch.Tensor, seed: int) ->
         raise UserError(
             "A list of events alone does not say how many samples there are; give EventInput(events, samples)."
         )
+    if isinstance(inputs, np.ndarray):  # torch takes neither views that run backwards nor the other byte order
+        inputs = np.ascontiguousarray(inputs, inputs.dtype.newbyteorder("="))
     x = torch.as_tensor(inputs).detach().to("cpu", torch.float32)
     if tuple(x.shape[1:]) != shape or len(x) == 0:
         trains = " Spike trains are (samples, steps, ...); for other T see drive_by_spikes(graph, steps=T)."
@@ -158,6 +160,11 @@ def _encode_array(graph: Graph, inputs: np.ndarray | torch.Tensor, seed: int) ->
     if node.encoding == "spikes":
         check_binary(x.numpy())
         return x.transpose(0, 1).contiguous().numpy()
+    if node.encoding != "constant" and (x.min() < 0 or x.max() > 1):
+        raise UserError(
+            f"Inputs reach from {x.min():g} to {x.max():g}, but {node.encoding} encoding takes intensities in [0, 1]; "
+            "scale them, as pictures of 0 to 255 by 1/255."
+        )
     return encode(x, node.encoding, graph.steps, torch.Generator().manual_seed(seed)).numpy()
 
 
@@ -188,7 +195,11 @@ class Simulator:
         self.build_seconds = time.perf_counter() - start
 
     def stream(self, inputs: Inputs, seed: int = 0) -> Iterator[Recording]:
-        """One `Recording` a minibatch, so that memory does not grow with the number of samples."""
+        """One `Recording` a minibatch, so that recordings take no more memory for more samples.
+
+        Arrays are encoded before: `rate` and `latency` hold T values for each of theirs. With `rate` the spikes of a
+        sample depend on the seed and on all samples of the call.
+        """
         for encoded in _encode_parts(self.graph, inputs, seed, self.minibatch):
             if self._engine is None:
                 raise UserError("The simulator is closed; open it again with open_simulator.")

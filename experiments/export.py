@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,13 +12,16 @@ from rich.console import Console
 import converters
 from converters import Certificate, Fidelity, Graph
 from converters.nir_backend import NAME as NIR
-from experiments.csv_files import write_csv
+from experiments.csv_files import read_csv, write_csv
 from experiments.pipeline import check_targets, exported, to_graph
 from experiments.progress import StageBar
 from experiments.run_data import Data, held_out_drawings
 from experiments.run_folder import RunFolder
 from snn_anml.config import RunConfig
 from snn_anml.errors import MissingExtraError
+
+TIMES = ("samples", "build_seconds", "run_seconds")
+"""Columns of simulations.csv that are numbers."""
 
 
 def run_export(
@@ -60,6 +62,7 @@ def run_export(
     for backend in targets:
         converters.check(simulated, backend)
     earlier = _earlier(folder, graph) if targets else None
+    timed = read_csv(folder.simulations, TIMES)
     reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
     comparisons = [converters.compare(converters.record_anml(model, x, seed=config.seed), reference, labels)]
     timings = [_timing(reference, len(x))]
@@ -83,7 +86,7 @@ def run_export(
     certificate = converters.certify(graph, comparisons, gates)
     if earlier is not None:
         certificate = _beside(earlier, certificate)
-        timings += _other_timings(folder, timings)
+        timings += _other_timings(timed, timings)
     # Files last, so that one that fails or is interrupted leaves the export as it was.
     converters.save_graph(graph, folder.graph)
     if _of_nir(comparisons):
@@ -133,9 +136,7 @@ def _timing(recording: converters.Recording, samples: int) -> dict[str, Any]:
     }
 
 
-def _other_timings(folder: RunFolder, timings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of simulations.csv that are of other backends."""
-    if not folder.simulations.exists():
-        return []
-    with folder.simulations.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["backend"] not in {t["backend"] for t in timings}]
+def _other_timings(before: Sequence[dict[str, Any]], timings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of before that are of other backends."""
+    renewed = {timing["backend"] for timing in timings}
+    return [row for row in before if row["backend"] not in renewed]

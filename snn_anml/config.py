@@ -261,6 +261,8 @@ class MetaTestConfig:
         _check(increasing and self.milestones[0] >= 1, "meta_test.milestones", self.milestones, "increasing, from 1 up")
         _check(bool(self.heads), "meta_test.heads", self.heads, "at least one head")
         _check(bool(self.protocols), "meta_test.protocols", self.protocols, "at least one protocol")
+        for name, values in (("heads", self.heads), ("protocols", self.protocols)):
+            _check(len(set(values)) == len(values), f"meta_test.{name}", values, "without repetition")
         for name in ("draws", "paper_draws", "selection_draws", "shots"):
             _check(getattr(self, name) >= 1, f"meta_test.{name}", getattr(self, name), "at least 1")
 

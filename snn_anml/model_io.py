@@ -17,6 +17,7 @@ from snn_anml.errors import UserError
 from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.sequential import Learned
 from snn_anml.networks import Network, PublishedANML, make_network
+from snn_anml.networks.published import from_published
 
 
 def save_model(path: Path, model: Network) -> None:
@@ -47,8 +48,12 @@ def load(run: str | Path, device: str = "cpu") -> Network:
     tensors, header = checkpoint.load(path, "model")
     try:
         network: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["network"].items()}
-        model = make_network(NetworkConfig(**network), header["classes"], header["size"])
-        model.load_state_dict(tensors)
+        config = NetworkConfig(**network)
+        if config.layers == "published":  # its channels and biases are read from the weights
+            model = from_published(tensors, header["size"])
+        else:
+            model = make_network(config, header["classes"], header["size"])
+            model.load_state_dict(tensors)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{path} does not describe a network of this release ({reason}); train again.") from None

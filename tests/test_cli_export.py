@@ -180,6 +180,13 @@ def test_a_certificate_that_cannot_be_read_is_refused_before_anything_is_simulat
     assert str(path) in refused("export", run, "--target", "interpreter")
 
 
+def test_damaged_times_are_refused_before_anything_is_simulated(run, monkeypatch):
+    path = run / "export" / "simulations.csv"
+    path.write_text(path.read_text() + "nengo,5\n")
+    monkeypatch.setattr(converters, "simulate", None)
+    assert f"{path}, line" in refused("export", run, "--target", "interpreter")
+
+
 def test_packages_that_a_configuration_insists_on_are_asked_for_before_the_training(tmp_path, tiny, monkeypatch):
     for package in ("nengo", "nengo_dl", "tensorflow"):
         monkeypatch.setitem(sys.modules, package, None)

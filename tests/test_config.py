@@ -84,6 +84,8 @@ OUT_OF_RANGE = [
     ("meta_test", {"milestones": (0, 5)}, "meta_test.milestones"),
     ("meta_test", {"heads": ()}, "meta_test.heads"),
     ("meta_test", {"protocols": ()}, "meta_test.protocols"),
+    ("meta_test", {"heads": ("adam", "adam")}, "meta_test.heads"),
+    ("meta_test", {"protocols": ("strict", "strict")}, "meta_test.protocols"),
     ("meta_test", {"draws": 0}, "meta_test.draws"),
     ("meta_test", {"paper_draws": 0}, "meta_test.paper_draws"),
     ("meta_test", {"selection_draws": 0}, "meta_test.selection_draws"),

@@ -1,6 +1,7 @@
 """Glyphs: same bytes from the same seed, characters that differ, drawings that vary, known difficulty."""
 
 import hashlib
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -114,6 +115,14 @@ def test_an_unwritable_cache_is_done_without(tmp_path, monkeypatch):
     monkeypatch.setenv("SNN_ANML_CACHE", str(tmp_path / "file"))
     with pytest.warns(CacheWarning, match="SNN_ANML_CACHE"):
         assert load_glyphs(classes=10, drawings=2).classes == 10
+
+
+def test_others_may_read_the_cache_as_far_as_the_umask_lets_them(cache):
+    load_glyphs(classes=10, drawings=2)
+    umask = os.umask(0)
+    os.umask(umask)
+    modes = {path.stat().st_mode & 0o777 for path in cache.rglob("*") if path.is_file()}
+    assert modes == {0o666 & ~umask}
 
 
 def test_a_failed_write_leaves_no_file_behind(cache, monkeypatch):

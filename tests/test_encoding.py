@@ -1,11 +1,14 @@
 """Encodings against snnTorch's, and their properties."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from snntorch import spikegen
 
+from converters import simulate
+from converters.graph import Graph, Input, Readout
 from snn_anml.encoding import encode
 from snn_anml.errors import UserError
 
@@ -50,3 +53,20 @@ def test_mistakes_are_named():
         encode(picture(), "rate", 3)
     with pytest.raises(UserError, match=r"'morse'.*constant, rate, latency"):
         encode(picture(), "morse", 3)
+
+
+@pytest.mark.parametrize("encoding", ["rate", "latency"])
+@pytest.mark.parametrize("x", [[0.0, 255.0], [-0.1, 1.0]])
+def test_a_graph_encodes_intensities_alone(encoding, x):
+    graph = Graph((Input("input", (), (2,), encoding), Readout("output", ("input",))), 4)
+    message = f"^Inputs reach from {min(x):g} to {max(x):g}, but {encoding} encoding takes intensities"
+    with pytest.raises(UserError, match=message):
+        simulate(graph, np.array([x], np.float32))
+    assert simulate(graph, np.array([[0.0, 1.0]])).output.shape == (1, 2)
+
+
+def test_arrays_that_torch_does_not_take_are_copied():
+    graph = Graph((Input("input", (), (2, 3)), Readout("output", ("input",))), 1)
+    x = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
+    for view in (x[::-1], np.rot90(x, 2, (1, 2)), x.astype(">f4"), x[:, :, ::-1]):
+        np.testing.assert_array_equal(simulate(graph, view).output, view.reshape(4, 6))

@@ -56,6 +56,19 @@ def test_the_margin_is_that_of_the_silent_neuron():
     assert compare(copy, without).layers["lif"].first.margin is None
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["output", "membrane"])
+def test_what_is_no_number_agrees_with_nothing(value, where):
+    copy, reference = pair()
+    for one, name in ((copy, "a"), (reference, "reference")):
+        values = one.output if where == "output" else one.membrane["lif"]
+        before = values[1].copy()
+        values[1] = value
+        with pytest.raises(UserError, match=f"^The {where}.* on {name} is NaN or infinite for sample 1: "):
+            compare(copy, reference)
+        values[1] = before
+
+
 def test_identical():
     _, reference = pair()
     fidelity = compare(reference, reference)

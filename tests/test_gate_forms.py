@@ -114,3 +114,12 @@ def test_a_certificate_keeps_them(tmp_path):
     assert Certificate.from_dict(older) == replace(certificate, gates={}, lossy=())
     with pytest.raises(UserError, match="damaged"):
         Certificate.from_dict(certificate.to_dict() | {"gates": {"8 bits": {"backend": "interpreter"}}})
+
+
+def test_thresholds_of_zero_stay_zero():
+    graph, x = gated("hard_sigmoid", "sigmoid"), samples()
+    nodes = [replace(n, threshold=np.zeros_like(n.threshold)) if isinstance(n, LIF) else n for n in graph.nodes]
+    graph = Graph(tuple(nodes), graph.steps)
+    found = compare_gate_forms(graph, x, simulate(graph, x), bits=())["thresholds"]
+    assert not isinstance(found, str), found
+    assert np.isfinite(found.max_output_difference)

@@ -14,7 +14,7 @@ from snn_anml.errors import UserError
 from snn_anml.meta.heads import LinearHead
 from snn_anml.meta.sequential import Learned
 from snn_anml.model_io import load, load_head, save_heads, save_model, with_head
-from snn_anml.networks import ANML
+from snn_anml.networks import ANML, PublishedANML
 
 CONFIG = NetworkConfig(widths=(4, 6), nm_widths=(3, 3), steps=3)
 
@@ -44,6 +44,16 @@ def test_a_saved_network_gives_the_same_outputs(tmp_path, config):
         assert not loaded.training
         assert loaded.config == config
         assert torch.equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": 3}, {"conv_bias": True}])
+def test_published_networks_come_back_with_their_channels_and_biases(tmp_path, options):
+    model = PublishedANML(4, 4, 5, 22, **options)
+    save_model(tmp_path / "model.safetensors", model)
+    loaded = load(tmp_path)
+    assert loaded.config == model.config
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
 def test_names_of_the_package_are_those_of_its_modules():

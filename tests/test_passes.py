@@ -110,7 +110,7 @@ def test_a_synapse_behind_relu_is_left_alone_and_named(maxima):
 
 @pytest.mark.parametrize(
     ("step", "levels", "fraction_bits"),
-    [(0.25, 4, 2), (1.0, 1, 0), (2**-16, 2**16, 16), (0.25, 5, None), (0.3, 3, None)],
+    [(0.25, 4, 2), (1.0, 1, 0), (2**-8, 2**8, 8), (0.25, 5, None), (0.3, 3, None)],
 )
 def test_levels_are_multiples_if_their_step_is_a_power_of_two(step, levels, fraction_bits):
     graph = network(0, neuron="levels")
@@ -121,6 +121,19 @@ def test_levels_are_multiples_if_their_step_is_a_power_of_two(step, levels, frac
         row = [Fraction(float(w)) for w in (*snapped["conv2"].weight[0].ravel(), snapped["conv2"].bias[0])]
         grid = max(value.denominator for value in row)
         assert 2**22 < sum(map(abs, row)) * grid * 2**fraction_bits <= 2**24
+
+
+@pytest.mark.parametrize(("input_bits", "fine"), [(0, True), (8, True), (16, False), (24, False)])
+def test_layers_that_a_grid_would_spoil_are_left_alone(input_bits, fine):
+    """512 weights share 24 bits with those of the input."""
+    rng = np.random.default_rng(0)
+    weight, bias = (rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((10, 512), 10))
+    graph = Graph((Input("input", (), (512,)), Affine("a", ("input",), weight, bias), Readout("output", ("a",))), 2)
+    snapped, exact, inexact = snap(graph, input_bits)
+    assert (exact, inexact) == ((("a",), ()) if fine else ((), ("a",)))
+    assert (np.linalg.norm(snapped["a"].weight - weight) < 0.01 * np.linalg.norm(weight)).all()
+    if not fine:
+        assert snapped["a"] is graph["a"]
 
 
 def test_zero_weights_stay_zero():

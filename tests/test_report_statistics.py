@@ -89,7 +89,16 @@ def test_even_sample_is_rising_and_within_bounds(count, most):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(3.123e-7, "312 nJ"), (1e-3, "1.00 mJ"), (2.5, "2.50 J"), (7e-14, "7e-14 J"), (0.0, "0 J")]
+    ("value", "text"),
+    [
+        (3.123e-7, "312 nJ"),
+        (9.996e-7, "1.00 \u00b5J"),
+        (9.99e-7, "999 nJ"),
+        (1e-3, "1.00 mJ"),
+        (2.5, "2.50 J"),
+        (7e-14, "7e-14 J"),
+        (0.0, "0 J"),
+    ],
 )
 def test_joules_are_printed_with_a_prefix(value, text):
     assert joules(value) == text

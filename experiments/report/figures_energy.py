@@ -34,7 +34,7 @@ MARKERS = {
 def joules(value: float) -> str:
     """An energy with an SI prefix, three digits: 3.12e-7 is `312 nJ`."""
     for factor, unit in ((1, "J"), (1e-3, "mJ"), (1e-6, "\u00b5J"), (1e-9, "nJ"), (1e-12, "pJ")):
-        if value >= factor:
+        if value >= 0.9995 * factor:  # less is 999 of the next unit
             return f"{value / factor:#.3g}".rstrip(".") + f" {unit}"
     return "0 J" if value == 0 else f"{value:.3g} J"
 

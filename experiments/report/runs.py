@@ -10,6 +10,7 @@ from typing import Any
 
 from converters import Certificate, load_certificate
 from experiments.csv_files import read_csv
+from experiments.export import TIMES
 from experiments.report.statistics import Summary, summarise
 from experiments.run_folder import RunFolder, read_provenance
 from snn_anml.config import RunConfig
@@ -109,7 +110,7 @@ def read_run(path: Path, label: str) -> Run:
         tuple(networks),
         _rows(folder.energy, ("joules", "joules_gates", "joules_synapses")),
         certificate,
-        _rows(folder.simulations),
+        _rows(folder.simulations, TIMES),
         read_provenance(folder),
     )
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import platformdirs
+
+from snn_anml.errors import UnwritableError
+from snn_anml.files import write_whole
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -73,21 +75,11 @@ def _write(path: Path, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     body = buffer.getvalue()
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(body)
-            file.write(hashlib.sha256(body).digest())
-        os.replace(temporary, path)
-    except OSError as error:
+        write_whole(path, lambda temporary: temporary.write_bytes(body + hashlib.sha256(body).digest()))
+    except UnwritableError as error:
         warnings.warn(
-            f"The cache folder {path.parent} cannot be written ({error}), so the data will be prepared "
-            "again next time; set SNN_ANML_CACHE to a folder that can.",
+            f"{error} The data will be prepared again each time; set SNN_ANML_CACHE to a folder that can be written.",
             CacheWarning,
             stacklevel=3,
         )
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
