@@ -63,8 +63,8 @@ INTERVALS = (
     "with ten nine times in ten; of a difference, the interval over seeds (Student's t) is the one to trust. All is of "
     "the same drawings of the same classes, and no interval says what others would give. Energies have "
     "an interval over seeds; a ratio of energies has the range over the constants of the model in brackets, and beside "
-    "it the seeds where it is least and most. It is less, or more, where neither turns it round; a lower bound never "
-    "shows that an arm takes less, nor an upper one that it takes more."
+    "it the seeds where it is least and most. It is less, or more, where not even both at once turn it round; a lower "
+    "bound never shows that an arm takes less, nor an upper one that it takes more."
 )
 
 
