@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = build_parser()
         parsed = parser.parse_args(None if arguments is None else list(arguments))
         command = parsed.subcommand
-        if command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if command != "train" and int(os.environ.get("WORLD_SIZE") or 1) > 1:
             raise UserError(f"torchrun starts snn-anml train only; run snn-anml {command} in one process.")
         check_given(parsed[command])
         options = parser.instantiate(parsed)[command]

@@ -77,7 +77,7 @@ def joined(device: str) -> Iterator[tuple[Group, str]]:
     Yields:
         the group, and the device of this process.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         yield ALONE, device
         return
     if device == "cuda":

@@ -262,6 +262,11 @@ def test_a_protocol_beside_those_of_the_configuration(run):
     )
 
 
+def test_an_empty_world_size_is_one_process(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert snn_anml("data", "list").code == 0
+
+
 def test_data_list_and_fetch_of_what_is_made_on_the_spot():
     listed = snn_anml("data", "list")
     assert listed.code == 0
