@@ -1,4 +1,4 @@
-"""Time of one meta-step of the default network, beside the same meta-step written the obvious way.
+"""Time of one meta-step of a network of default widths, beside the same meta-step written the obvious way.
 
     python -m benchmarks.meta_step [--repeats N] [--save]
 

@@ -51,7 +51,7 @@ def run_export(
     Raises:
         MissingExtraError: a backend asked for in `targets` that is not installed.
         UserError: an unknown backend, one that cannot run the network, more drawings than there are, a run without a
-            learned head, or a certificate that cannot be read.
+            learned head, or, with `targets`, a damaged certificate or table of times that they should be added to.
     """
     check_targets(targets)
     model, classes = exported(config, folder)
@@ -62,7 +62,7 @@ def run_export(
     for backend in targets:
         converters.check(simulated, backend)
     earlier = _earlier(folder, graph) if targets else None
-    timed = read_csv(folder.simulations, TIMES)
+    timed = read_csv(folder.simulations, TIMES) if targets else []
     reference = converters.simulate(graph, x, backend="torch", seed=config.seed)
     comparisons = [converters.compare(converters.record_anml(model, x, seed=config.seed), reference, labels)]
     timings = [_timing(reference, len(x))]

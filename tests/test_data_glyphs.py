@@ -129,7 +129,7 @@ def test_a_failed_write_leaves_no_file_behind(cache, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.warns(CacheWarning, match="No space left"):
         load_glyphs(classes=10, drawings=2)
     assert not [path for path in cache.rglob("*") if path.is_file()]

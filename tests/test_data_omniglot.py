@@ -1,4 +1,4 @@
-"""Omniglot: found, checked, decoded, cached, downloaded; every failure is one sentence with a remedy."""
+"""Omniglot: checked, decoded, cached; every failure is one sentence with a remedy."""
 
 import os
 import subprocess
