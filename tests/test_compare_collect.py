@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +12,14 @@ import yaml
 from converters.certificate import load_certificate
 from converters.energy.sensitivity import Bill
 from experiments.compare import collect, command
+from experiments.compare.costs import run_costs
 from experiments.compare.folder import CompareFolder
 from experiments.compare.plan_file import read_comparison
 from experiments.compare.shares import SHARES
 from experiments.csv_files import read_csv
 from experiments.measure import NO_METER
 from experiments.quantised import quantised_folder
+from experiments.run_data import load_data
 from experiments.run_folder import RunFolder
 from snn_anml.errors import UserError
 
@@ -217,3 +220,13 @@ def test_each_run_has_its_log(compared):
     assert [line.split(": ")[-1] for line in said.splitlines() if "spiking, seed 0: " in line] == [
         *("training", "meta-test", "export", "costs", "8 bits", "done")
     ]
+
+
+def test_a_class_is_learned_beside_all_that_the_meta_test_has(run):
+    """Its softmax is over every output of the meta-test, also where the milestones end before."""
+    folder = RunFolder(run)
+    config = folder.require()
+    shorter = replace(config, meta_test=replace(config.meta_test, milestones=config.meta_test.milestones[:-1]))
+    assert shorter.meta_test.milestones[-1] < config.data.meta_test_classes
+    run_costs(shorter, folder, load_data(config))
+    assert {int(row["outputs"]) for row in read_csv(folder.learning)} == {config.data.meta_test_classes}

@@ -36,7 +36,7 @@ MODELLED = {
 
 
 class Ratio(NamedTuple):
-    """Energy of an arm over that of a comparator, the mean over `seeds` that both have.
+    """Mean energy of an arm over that of a comparator, with the `seeds` that both have.
 
     low, high: as far as the constants in their ranges take it; seed_low, seed_high: of the seeds, least and most.
     """
